@@ -1,0 +1,1 @@
+"""MouseLift: one picture of a laboratory mouse in, a 3D Gaussian model out."""

@@ -1,0 +1,101 @@
+"""Rigs: named sets of virtual cameras around the scene origin, world +Z up."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mouselift.geometry.cameras import Cameras
+from mouselift.geometry.transforms import look_at
+
+RIG_RADIUS = 2.7  # scene units; utils_folder/opencv_cameras.json of FaceLift
+FACELIFT_FOV_DEG = 50.0  # fx = fy = 548.9938 at 512 px
+FACELIFT_AZIMUTHS_DEG = {"front": 0.0, "front_right": -45.0, "right": -90.0, "back": 180.0, "left": 90.0, "front_left": 45.0}
+FACELIFT_FRONT_DEG = -90.0  # FaceLift's subject faces -y: the front camera stands at (0, -2.7, 0)
+
+
+def pinhole_K(fov_deg: float, size_px: int) -> Float[Tensor, "3 3"]:
+    """Intrinsics of a square image with a central principal point."""
+    focal = size_px / (2 * math.tan(math.radians(fov_deg) / 2))
+    return torch.tensor([[focal, 0, size_px / 2], [0, focal, size_px / 2], [0, 0, 1]])
+
+
+def orbit(
+    azimuths_deg: Sequence[float],
+    elevations_deg: Sequence[float] | float = 0.0,
+    *,
+    radius: float = RIG_RADIUS,
+    fov_deg: float = FACELIFT_FOV_DEG,
+    size_px: int = 512,
+    names: Sequence[str] = (),
+) -> Cameras:
+    """Cameras on a sphere that look at the origin.
+
+    Args:
+        azimuths_deg: Counter-clockwise about +Z, 0 = the +X side.
+        elevations_deg: Above the horizontal plane; one for all, or one each.
+        radius: Distance from the origin, scene units.
+        fov_deg: Field of view, both ways.
+        size_px: Width and height of the images.
+        names: One for each camera, or none.
+    """
+    azimuths = torch.deg2rad(torch.tensor(azimuths_deg, dtype=torch.float64))
+    elevations = torch.deg2rad(torch.tensor(elevations_deg, dtype=torch.float64)).expand_as(azimuths)
+    eyes = radius * torch.stack(
+        [elevations.cos() * azimuths.cos(), elevations.cos() * azimuths.sin(), elevations.sin()], dim=-1
+    )
+    w2c = look_at(eyes, torch.zeros_like(eyes)).float()
+    K = pinhole_K(fov_deg, size_px).expand(len(azimuths_deg), 3, 3)
+    return Cameras(K=K, w2c=w2c, width=size_px, height=size_px, names=tuple(names))
+
+
+def facelift_rig(
+    front_azimuth_deg: float = FACELIFT_FRONT_DEG,
+    *,
+    elevation_deg: float = 0.0,
+    fov_deg: float = FACELIFT_FOV_DEG,
+    size_px: int = 512,
+) -> Cameras:
+    """FaceLift's six views (front, front_right, right, back, left, front_left) around a front camera."""
+    return orbit(
+        [front_azimuth_deg + offset for offset in FACELIFT_AZIMUTHS_DEG.values()],
+        elevation_deg,
+        fov_deg=fov_deg,
+        size_px=size_px,
+        names=tuple(FACELIFT_AZIMUTHS_DEG),
+    )
+
+
+def turntable(
+    num_views: int,
+    *,
+    start_azimuth_deg: float = FACELIFT_FRONT_DEG,
+    elevation_deg: float = 0.0,
+    radius: float = RIG_RADIUS,
+    fov_deg: float = FACELIFT_FOV_DEG,
+    size_px: int = 512,
+) -> Cameras:
+    """A full circle of equally spaced views, counter-clockwise, the end not repeated."""
+    azimuths = [start_azimuth_deg + 360.0 * i / num_views for i in range(num_views)]
+    return orbit(azimuths, elevation_deg, radius=radius, fov_deg=fov_deg, size_px=size_px)
+
+
+def sphere(num_views: int, *, radius: float = RIG_RADIUS, fov_deg: float = FACELIFT_FOV_DEG, size_px: int = 512) -> Cameras:
+    """Views spread evenly over the whole sphere (a Fibonacci lattice)."""
+    golden_deg = 180.0 * (3.0 - math.sqrt(5.0))
+    heights = [1 - (2 * i + 1) / num_views for i in range(num_views)]
+    return orbit(
+        [golden_deg * i for i in range(num_views)],
+        [math.degrees(math.asin(h)) for h in heights],
+        radius=radius,
+        fov_deg=fov_deg,
+        size_px=size_px,
+    )
+
+
+def azimuth_elevation_deg(cameras: Cameras) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Where cameras stand as seen from the origin: azimuth counter-clockwise from +X, elevation above the plane."""
+    x, y, z = cameras.centres.unbind(-1)
+    return torch.rad2deg(torch.atan2(y, x)), torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
