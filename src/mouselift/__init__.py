@@ -1,1 +1,2 @@
-"""MouseLift: one picture of a laboratory mouse in, a 3D Gaussian model out."""
+"""MouseLift."""
+__version__ = "0.1.0"

@@ -4,6 +4,6 @@
 class InputError(ValueError):
     """Something that the user gave is wrong: says what was expected, what was found, and where.
 
-    The command line prints its message as one line and exits with status 2. Everything else that is raised is our own
-    mistake and keeps its traceback.
+    The command line prints its message as one line and exits with status 2. Everything else that is raised is
+    our own mistake and keeps its traceback.
     """

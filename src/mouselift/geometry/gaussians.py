@@ -1,6 +1,6 @@
 """`Gaussians`: activated 3D Gaussians in one frame, with gsplat's names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mouselift.geometry.indexing import index_batch
 from mouselift.geometry.sh import rgb_from_dc, rotate_sh, sh_degree
 from mouselift.geometry.transforms import Similarity, quat_multiply, rotmat_to_quat
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Gaussians:
     """Any batch shape; every batch entry has the same number N of Gaussians.
 
@@ -32,9 +33,18 @@ class Gaussians:
 
     def __post_init__(self) -> None:
         sh_degree(self.sh.shape[-2])
-        shapes = {tuple(t.shape[:-1]) for t in (self.means, self.quats, self.scales)}
-        if shapes != {tuple(self.opacities.shape)} or self.sh.shape[:-2] != self.opacities.shape:
-            raise ValueError(f"Gaussians: fields of different length: {shapes}, {tuple(self.opacities.shape)}, {tuple(self.sh.shape[:-2])}")
+        lead = tuple(self.opacities.shape)
+        for name, entry in {
+            "means": (3,),
+            "quats": (4,),
+            "scales": (3,),
+            "sh": (self.sh.shape[-2], 3),
+        }.items():
+            found = tuple(getattr(self, name).shape)
+            if found != lead + entry:
+                raise ValueError(
+                    f"Gaussians: {name} is {found}, expected {lead + entry}, as opacities is {lead}"
+                )
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -48,8 +58,14 @@ class Gaussians:
     def __getitem__(self, index: Any) -> "Gaussians":
         """Index the batch dimensions (not the Gaussians: see `select`)."""
         if not self.batch_shape:
-            raise IndexError("these Gaussians have no batch dimension; use select(keep) to choose some of them")
-        return self._map(lambda t: t[index])
+            raise IndexError("these Gaussians have no batch dimension; select(keep) chooses some of them")
+        return Gaussians(
+            means=index_batch(self.means, index, 2),
+            quats=index_batch(self.quats, index, 2),
+            scales=index_batch(self.scales, index, 2),
+            opacities=index_batch(self.opacities, index, 1),
+            sh=index_batch(self.sh, index, 3),
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> "Gaussians":
         """Move or cast every tensor, as `torch.Tensor.to` does."""
@@ -71,7 +87,7 @@ class Gaussians:
         return self._map(lambda t: t[keep])
 
     def pruned(self, min_opacity: float, box: float | None = None) -> "Gaussians":
-        """Drop what cannot be seen: opacity below `min_opacity`, or a centre outside [-box, box]^3 (scene units)."""
+        """Drop Gaussians of opacity below `min_opacity`, or centred outside [-box, box]^3 (scene units)."""
         keep = self.opacities >= min_opacity
         if box is not None:
             keep = keep & (self.means.abs() <= box).all(-1)
@@ -79,12 +95,14 @@ class Gaussians:
 
     def transformed(self, new_from_scene: Similarity) -> "Gaussians":
         """The same Gaussians in another frame, appearance included."""
-        rotation = new_from_scene.rotation.to(self.means)
-        turn = rotmat_to_quat(rotation)
+        scale, rotation, translation = (
+            t.to(self.means)
+            for t in (new_from_scene.scale, new_from_scene.rotation, new_from_scene.translation)
+        )
         return Gaussians(
-            means=new_from_scene.scale.to(self.means) * self.means @ rotation.mT + new_from_scene.translation.to(self.means),
-            quats=quat_multiply(turn.expand_as(self.quats), self.quats),
-            scales=new_from_scene.scale.to(self.means) * self.scales,
+            means=scale * self.means @ rotation.mT + translation,
+            quats=quat_multiply(rotmat_to_quat(rotation), self.quats),
+            scales=scale * self.scales,
             opacities=self.opacities,
             sh=rotate_sh(self.sh, rotation),
         )
@@ -100,7 +118,7 @@ class Gaussians:
             sh=torch.cat([g.sh for g in scenes], dim=-3),
         )
 
-    def _map(self, function: Any) -> "Gaussians":
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Gaussians":
         return Gaussians(
             means=function(self.means),
             quats=function(self.quats),

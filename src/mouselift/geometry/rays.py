@@ -25,19 +25,19 @@ def camera_rays(cameras: Cameras) -> tuple[Float[Tensor, "*batch h w 3"], Float[
         raise ValueError("rays are cast by pinhole cameras; undistort the views first")
     pixels = pixel_centres(cameras.height, cameras.width, like=cameras.K)
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)  # (H, W, 3)
-    world_from_pixel = cameras.c2w[..., :3, :3] @ torch.linalg.inv(cameras.K)
+    world_from_pixel = cameras.c2w[..., :3, :3] @ torch.inverse(cameras.K)
     directions = F.normalize(torch.einsum("...ij,hwj->...hwi", world_from_pixel, homogeneous), dim=-1)
     return cameras.centres[..., None, None, :].expand_as(directions), directions
 
 
 def plucker_rays(cameras: Cameras) -> Float[Tensor, "*batch 6 h w"]:
-    """Pluecker coordinates (o x d, d) of every pixel's ray: the standard encoding of GS-LRM (Zhang et al. 2024)."""
+    """Pluecker coordinates (o x d, d) of every pixel's ray: the encoding of GS-LRM (Zhang et al. 2024)."""
     origins, directions = camera_rays(cameras)
-    return torch.cat([torch.linalg.cross(origins, directions), directions], dim=-1).movedim(-1, -3)
+    return torch.cat([torch.cross(origins, directions, dim=-1), directions], dim=-1).movedim(-1, -3)
 
 
 def nearest_point_rays(cameras: Cameras) -> Float[Tensor, "*batch 6 h w"]:
-    """(d, nearest point of the ray to the world origin): the encoding of FaceLift's published GS-LRM weights."""
+    """(d, nearest point of the ray to the origin): the encoding of FaceLift's published GS-LRM weights."""
     origins, directions = camera_rays(cameras)
     nearest = origins - (origins * directions).sum(-1, keepdim=True) * directions
     return torch.cat([directions, nearest], dim=-1).movedim(-1, -3)

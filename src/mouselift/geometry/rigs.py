@@ -12,8 +12,18 @@ from mouselift.geometry.transforms import look_at
 
 RIG_RADIUS = 2.7  # scene units; utils_folder/opencv_cameras.json of FaceLift
 FACELIFT_FOV_DEG = 50.0  # fx = fy = 548.9938 at 512 px
-FACELIFT_AZIMUTHS_DEG = {"front": 0.0, "front_right": -45.0, "right": -90.0, "back": 180.0, "left": 90.0, "front_left": 45.0}
+FACELIFT_AZIMUTHS_DEG = {
+    "front": 0.0,
+    "front_right": -45.0,
+    "right": -90.0,
+    "back": 180.0,
+    "left": 90.0,
+    "front_left": 45.0,
+}
 FACELIFT_FRONT_DEG = -90.0  # FaceLift's subject faces -y: the front camera stands at (0, -2.7, 0)
+
+MOUSE_RIG_ELEVATION_DEG = 20.0  # a mouse stands on the ground: from slightly above it shows its back as well
+MOUSE_FOV_DEG = 30.0  # at 2.7 it frames 1.45 scene units, which hold 95 % of mice (167 mm) with the tail
 
 
 def pinhole_K(fov_deg: float, size_px: int) -> Float[Tensor, "3 3"]:
@@ -68,6 +78,11 @@ def facelift_rig(
     )
 
 
+def mouse_rig(front_azimuth_deg: float = FACELIFT_FRONT_DEG, *, size_px: int) -> Cameras:
+    """FaceLift's six azimuths, a little above the ground and closer: the rig of MouseLift's own weights."""
+    return facelift_rig(front_azimuth_deg, elevation_deg=MOUSE_RIG_ELEVATION_DEG, fov_deg=MOUSE_FOV_DEG, size_px=size_px)
+
+
 def turntable(
     num_views: int,
     *,
@@ -82,7 +97,9 @@ def turntable(
     return orbit(azimuths, elevation_deg, radius=radius, fov_deg=fov_deg, size_px=size_px)
 
 
-def sphere(num_views: int, *, radius: float = RIG_RADIUS, fov_deg: float = FACELIFT_FOV_DEG, size_px: int = 512) -> Cameras:
+def sphere(
+    num_views: int, *, radius: float = RIG_RADIUS, fov_deg: float = FACELIFT_FOV_DEG, size_px: int = 512
+) -> Cameras:
     """Views spread evenly over the whole sphere (a Fibonacci lattice)."""
     golden_deg = 180.0 * (3.0 - math.sqrt(5.0))
     heights = [1 - (2 * i + 1) / num_views for i in range(num_views)]
@@ -96,6 +113,6 @@ def sphere(num_views: int, *, radius: float = RIG_RADIUS, fov_deg: float = FACEL
 
 
 def azimuth_elevation_deg(cameras: Cameras) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Where cameras stand as seen from the origin: azimuth counter-clockwise from +X, elevation above the plane."""
+    """Directions of cameras from the origin: azimuth counter-clockwise from +X, elevation above the plane."""
     x, y, z = cameras.centres.unbind(-1)
     return torch.rad2deg(torch.atan2(y, x)), torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))

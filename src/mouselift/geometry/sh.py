@@ -1,12 +1,20 @@
 """Real spherical harmonics up to degree 3, with the signs and the order of 3D Gaussian splatting files."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 SH_C0 = 0.28209479177387814  # 1 / (2 sqrt(pi)): the constant of degree 0
 SH_C1 = 0.4886025119029199
-SH_C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
+SH_C2 = (
+    1.0925484305920792,
+    -1.0925484305920792,
+    0.31539156525252005,
+    -1.0925484305920792,
+    0.5462742152960396,
+)
 SH_C3 = (
     -0.5900435899266435,
     2.890611442640554,
@@ -36,7 +44,7 @@ def sh_degree(num_bases: int) -> int:
     """
     if num_bases not in (1, 4, 9, 16):
         raise ValueError(f"spherical harmonics of degree 0 to 3 have 1, 4, 9 or 16 bases, found {num_bases}")
-    return int(num_bases**0.5) - 1
+    return math.isqrt(num_bases) - 1
 
 
 def sh_basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "*batch k"]:
@@ -66,7 +74,9 @@ def sh_basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor
     return torch.stack(bases, dim=-1)
 
 
-def eval_sh(sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+def eval_sh(
+    sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 3"]:
     """Colour seen along unit directions: max(SH + 0.5, 0), as 3D Gaussian splatting defines it."""
     basis = sh_basis(directions, sh_degree(sh.shape[-2]))
     return ((basis[..., None] * sh).sum(-2) + 0.5).clamp_min(0)
@@ -75,14 +85,23 @@ def eval_sh(sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3
 def rotate_sh(sh: Float[Tensor, "*batch k 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "*batch k 3"]:
     """Coefficients of the same appearance after the scene is turned: f'(R d) = f(d).
 
-    The bases of each degree span a space that rotations leave invariant, so the matrix between them follows exactly from
-    their values at as many directions in general position, by least squares.
+    The bases of each degree span a space that rotations leave invariant, so the matrix between coefficients
+    follows exactly, by least squares, from the bases' values at more directions than there are bases. No
+    gradient flows to the rotation.
     """
     degree = sh_degree(sh.shape[-2])
     if degree == 0:
         return sh
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(64, 3, generator=generator, dtype=torch.float64), dim=-1)
+    directions = _fibonacci_directions(64)
     turned = directions @ rotation.detach().double().cpu().mT
-    new_from_old = torch.linalg.lstsq(sh_basis(turned, degree), sh_basis(directions, degree)).solution
+    new_from_old = torch.pinverse(sh_basis(turned, degree)) @ sh_basis(directions, degree)
     return torch.einsum("kl,...lc->...kc", new_from_old.to(sh), sh)
+
+
+def _fibonacci_directions(count: int) -> Float[Tensor, "count 3"]:
+    """Unit vectors spread evenly over the sphere, float64."""
+    steps = torch.arange(count, dtype=torch.float64)
+    heights = 1 - (2 * steps + 1) / count
+    angles = steps * math.pi * (3 - math.sqrt(5))
+    radii = (1 - heights.square()).sqrt()
+    return torch.stack([radii * angles.cos(), radii * angles.sin(), heights], dim=-1)

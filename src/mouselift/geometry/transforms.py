@@ -1,5 +1,6 @@
-"""Rotations, rigid transforms and similarities: small pure functions on tensors, column vectors throughout."""
+"""Rotations, rigid transforms and similarities: pure functions on tensors, column vectors throughout."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,11 +38,13 @@ def rotmat_to_quat(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
         dim=-2,
     )
     best = candidates.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
-    quats = F.normalize(candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2), dim=-1)
+    quats = F.normalize(
+        candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2), dim=-1
+    )
     return torch.where(quats[..., :1] < 0, -quats, quats)
 
 
-def quat_multiply(a: Float[Tensor, "*batch 4"], b: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch 4"]:
+def quat_multiply(a: Float[Tensor, "*#batch 4"], b: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*out 4"]:
     """Hamilton product of quaternions (w, x, y, z): the rotation b followed by a."""
     aw, ax, ay, az = a.unbind(-1)
     bw, bx, by, bz = b.unbind(-1)
@@ -56,7 +59,9 @@ def quat_multiply(a: Float[Tensor, "*batch 4"], b: Float[Tensor, "*#batch 4"]) -
     )
 
 
-def rigid(rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4 4"]:
+def rigid(
+    rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 4 4"]:
     """Assemble the 4x4 matrix of x -> rotation @ x + translation."""
     matrix = torch.zeros(*rotation.shape[:-2], 4, 4, dtype=rotation.dtype, device=rotation.device)
     matrix[..., :3, :3] = rotation
@@ -71,34 +76,42 @@ def invert_rigid(matrix: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4
     return rigid(rotation_inverse, -(rotation_inverse @ matrix[..., :3, 3:]).squeeze(-1))
 
 
-def apply_rigid(matrix: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch n 3"]:
+def apply_rigid(
+    matrix: Float[Tensor, "*#batch 4 4"], points: Float[Tensor, "*#batch n 3"]
+) -> Float[Tensor, "*out n 3"]:
     """Map points by 4x4 transforms whose last row is (0, 0, 0, 1); batch dimensions broadcast."""
     return points @ matrix[..., :3, :3].mT + matrix[..., None, :3, 3]
 
 
 def look_at(
-    eye: Float[Tensor, "*batch 3"], target: Float[Tensor, "*#batch 3"], up: Float[Tensor, "*#batch 3"] | None = None
-) -> Float[Tensor, "*batch 4 4"]:
+    eye: Float[Tensor, "*#batch 3"],
+    target: Float[Tensor, "*#batch 3"],
+    up: Float[Tensor, "*#batch 3"] | None = None,
+) -> Float[Tensor, "*out 4 4"]:
     """World-to-camera transforms of OpenCV cameras at `eye` that look at `target`.
 
     Args:
         eye: Camera centres, world.
-        target: The point that falls on the optical axis, world.
-        up: The world direction that points up in the image; +Z when not given. For a view straight along it, +Y
-            takes its place, so that a camera above the subject is well defined.
+        target: The point that falls on the optical axis, world; not the eye itself.
+        up: The world direction that points up in the image; +Z when not given. For a view along it, +Y
+            takes its place (+Z if it is +Y), so that a camera above the subject is well defined.
     """
     forward = F.normalize(target - eye, dim=-1)
-    world_up = eye.new_tensor([0.0, 0.0, 1.0]) if up is None else up
-    world_up = F.normalize(world_up.expand_as(forward), dim=-1)
-    along_axis = torch.linalg.cross(forward, world_up).norm(dim=-1, keepdim=True) < 1e-6
-    world_up = torch.where(along_axis, eye.new_tensor([0.0, 1.0, 0.0]), world_up)
-    right = F.normalize(torch.linalg.cross(forward, world_up), dim=-1)
-    down = torch.linalg.cross(forward, right)
+    wanted_up = forward.new_tensor([0.0, 0.0, 1.0]) if up is None else F.normalize(up, dim=-1)
+    wanted_up = wanted_up.expand_as(forward)
+    spare_up = torch.where(
+        forward[..., 1:2].abs() > 0.9,
+        forward.new_tensor([0.0, 0.0, 1.0]),
+        forward.new_tensor([0.0, 1.0, 0.0]),
+    )
+    sine = torch.cross(forward, wanted_up, dim=-1).square().sum(-1, keepdim=True).sqrt()
+    right = F.normalize(torch.cross(forward, torch.where(sine < 1e-6, spare_up, wanted_up), dim=-1), dim=-1)
+    down = torch.cross(forward, right, dim=-1)
     rotation = torch.stack([right, down, forward], dim=-2)
     return rigid(rotation, -(rotation @ eye[..., None]).squeeze(-1))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Similarity:
     """x -> scale * rotation @ x + translation; named `a_from_b` wherever it is stored.
 
@@ -114,18 +127,25 @@ class Similarity:
 
     def __post_init__(self) -> None:
         check_rotation(self.rotation, "similarity")
-        if not bool(self.scale > 0):
-            raise ValueError(f"a similarity needs a positive scale, found {float(self.scale)}")
+        if not 0 < float(self.scale) < math.inf:
+            raise ValueError(f"a similarity needs a positive, finite scale, found {float(self.scale)}")
+        if not bool(torch.isfinite(self.translation).all()):
+            raise ValueError("a similarity needs a finite translation")
 
     @classmethod
     def identity(cls, dtype: torch.dtype = torch.float32) -> "Similarity":
         """The similarity that changes nothing."""
-        return cls(scale=torch.ones((), dtype=dtype), rotation=torch.eye(3, dtype=dtype), translation=torch.zeros(3, dtype=dtype))
+        return cls.from_matrix(torch.eye(4, dtype=dtype))
 
     @classmethod
     def from_matrix(cls, matrix: Float[Tensor, "4 4"]) -> "Similarity":
-        """Read a 4x4 matrix whose upper left block is scale * rotation."""
-        scale = torch.linalg.det(matrix[:3, :3]).abs().pow(1 / 3)
+        """Read a 4x4 matrix whose upper left block is scale * rotation and whose last row is (0, 0, 0, 1)."""
+        last_row = tuple(float(value) for value in matrix[3])
+        if last_row != (0, 0, 0, 1):
+            raise ValueError(
+                f"similarity: the last row is {last_row}, expected (0, 0, 0, 1); is it transposed?"
+            )
+        scale = torch.det(matrix[:3, :3]).abs().pow(1 / 3)
         return cls(scale=scale, rotation=matrix[:3, :3] / scale, translation=matrix[:3, 3])
 
     def matrix(self) -> Float[Tensor, "4 4"]:
@@ -138,10 +158,8 @@ class Similarity:
 
     def inverse(self) -> "Similarity":
         """The map back."""
-        rotation = self.rotation.mT
-        return Similarity(
-            scale=1 / self.scale, rotation=rotation, translation=-(rotation @ self.translation) / self.scale
-        )
+        rotation, scale = self.rotation.mT, 1 / self.scale
+        return Similarity(scale=scale, rotation=rotation, translation=-scale * (rotation @ self.translation))
 
     def __matmul__(self, other: "Similarity") -> "Similarity":
         """Compose: `(a_from_b @ b_from_c)` is `a_from_c`."""
@@ -160,15 +178,17 @@ def check_rotation(rotation: Float[Tensor, "*batch 3 3"], what: str) -> None:
         what: What they belong to, for the message.
     """
     matrices = rotation.detach().double()
-    if not torch.isfinite(matrices).all():
+    if not bool(torch.isfinite(matrices).all()):
         raise ValueError(f"{what}: the rotation has values that are not finite")
-    deviation = (matrices @ matrices.mT - torch.eye(3, dtype=torch.float64, device=matrices.device)).abs().amax((-2, -1))
+    identity = torch.eye(3, dtype=torch.float64, device=matrices.device)
+    deviation = (matrices @ matrices.mT - identity).abs().amax((-2, -1))
     if bool((deviation > 1e-3).any()):
         worst = int(deviation.flatten().argmax())
         raise ValueError(
             f"{what} {worst}: the rotation is not orthonormal (R R^T differs from the identity by "
             f"{float(deviation.max()):.2g}, expected at most 1e-3)"
         )
-    if bool((torch.linalg.det(matrices) < 0).any()):
-        worst = int(torch.linalg.det(matrices).flatten().argmin())
+    determinants = torch.det(matrices)
+    if bool((determinants < 0).any()):
+        worst = int(determinants.flatten().argmin())
         raise ValueError(f"{what} {worst}: det(R) = -1, a mirrored pose; is an axis flipped?")

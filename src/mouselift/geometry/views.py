@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mouselift.geometry.cameras import Cameras
+from mouselift.geometry.indexing import index_batch
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
     """Posed pictures, any batch shape; (B, V, ...) in the models.
 
@@ -30,13 +31,13 @@ class Views:
         size = (self.cameras.height, self.cameras.width)
         if self.images.shape[-2:] != size or self.masks.shape[-2:] != size:
             raise ValueError(
-                f"images are {tuple(self.images.shape[-2:])}, masks {tuple(self.masks.shape[-2:])} and the cameras "
-                f"{size} (height, width): they must be the same"
+                f"images are {tuple(self.images.shape[-2:])}, masks {tuple(self.masks.shape[-2:])} and the "
+                f"cameras {size} (height, width): they must be the same"
             )
         if not self.images.shape[:-3] == self.masks.shape[:-3] == self.cameras.batch_shape:
             raise ValueError(
-                f"batch shapes differ: images {tuple(self.images.shape[:-3])}, masks {tuple(self.masks.shape[:-3])}, "
-                f"cameras {tuple(self.cameras.batch_shape)}"
+                f"batch shapes differ: images {tuple(self.images.shape[:-3])}, "
+                f"masks {tuple(self.masks.shape[:-3])}, cameras {tuple(self.cameras.batch_shape)}"
             )
 
     @property
@@ -46,7 +47,11 @@ class Views:
 
     def __getitem__(self, index: Any) -> "Views":
         """Index the batch dimensions as a tensor would be."""
-        return Views(images=self.images[index], masks=self.masks[index], cameras=self.cameras[index])
+        return Views(
+            images=index_batch(self.images, index, 3),
+            masks=index_batch(self.masks, index, 3),
+            cameras=self.cameras[index],
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> "Views":
         """Move or cast every tensor, as `torch.Tensor.to` does."""
@@ -65,13 +70,29 @@ class Views:
         )
 
     def over(self, background: Float[Tensor, "*#batch 3"]) -> "Views":
-        """The same views composited on solid colours; masks are kept."""
+        """The same views composited on solid colours; masks are kept.
+
+        Crop and resize before, not after: they expect straight colour.
+        """
         colour = background[..., None, None]
         return replace(self, images=self.images * self.masks + colour * (1 - self.masks))
 
     def cropped(self, left_px: int, top_px: int, width: int, height: int) -> "Views":
-        """Cut (or pad, with transparent black) a pixel box out of every view, and move the principal points with it."""
-        padding = (-left_px, left_px + width - self.cameras.width, -top_px, top_px + height - self.cameras.height)
+        """Cut a pixel box out of every view, and move the principal points with it.
+
+        Where the box reaches beyond the picture, the result is transparent black.
+        """
+        if not (-width < left_px < self.cameras.width and -height < top_px < self.cameras.height):
+            raise ValueError(
+                f"the box {width}x{height} at ({left_px}, {top_px}) does not touch the picture of "
+                f"{self.cameras.width}x{self.cameras.height}"
+            )
+        padding = (
+            -left_px,
+            left_px + width - self.cameras.width,
+            -top_px,
+            top_px + height - self.cameras.height,
+        )
         return Views(  # F.pad with negative amounts crops
             images=F.pad(self.images, padding),
             masks=F.pad(self.masks, padding),
@@ -85,10 +106,15 @@ class Views:
         """
         layers = torch.cat([self.images * self.masks, self.masks, self.images], dim=-3)
         flat = layers.reshape(-1, *layers.shape[-3:])
-        small = F.interpolate(flat, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-        premultiplied, masks, plain = small.reshape(*self.batch_shape, 7, height, width).split([3, 1, 3], dim=-3)
+        small = F.interpolate(
+            flat, size=(height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+        small = small.reshape(*self.batch_shape, 7, height, width)
+        premultiplied, masks, plain = small[..., :3, :, :], small[..., 3:4, :, :], small[..., 4:, :, :]
         images = torch.where(masks > 1e-3, premultiplied / masks.clamp_min(1e-3), plain)
-        return Views(images=images.clamp(0, 1), masks=masks.clamp(0, 1), cameras=self.cameras.resized(width, height))
+        return Views(
+            images=images.clamp(0, 1), masks=masks.clamp(0, 1), cameras=self.cameras.resized(width, height)
+        )
 
     @staticmethod
     def cat(views: Sequence["Views"], dim: int = 0) -> "Views":

@@ -1,0 +1,48 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mouselift.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Write a file under a temporary name beside it, and rename it once it is whole.
+
+    When the block raises, the temporary file goes and an earlier file of that name stays as it was.
+
+    Args:
+        path: Where the file shall be in the end; its folder must exist.
+
+    Yields:
+        The temporary path, with the same suffix.
+
+    Raises:
+        InputError: If the file cannot be created there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a file to write, found a folder")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: expected a place that can be written to, found: {error.strerror}") from error
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,209 @@
+"""The command line: `mouselift reconstruct`, `demo`, `synth`, `train`, `evaluate`."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from mouselift.errors import InputError
+
+app = tyro.extras.SubcommandApp()
+Out = Annotated[Path, arg(aliases=["-o"])]
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+@app.command
+def reconstruct(
+    picture: Positional[Path | None] = None,
+    /,
+    *,
+    out: Out,
+    mask: Path | None = None,
+    box: tuple[int, int, int, int] | None = None,
+    sample: Path | None = None,
+    input_views: tuple[int, ...] = (0,),
+    steps: int = 4,
+    seed: int = 0,
+    elevation_deg: float | None = None,
+    fov_deg: float | None = None,
+    device: str = "auto",
+    gslrm: Path | None = None,
+    generator: Path | None = None,
+    framing: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Turn one picture of a mouse (or calibrated views of a dataset sample) into a 3D Gaussian model.
+
+    Args:
+        picture: The picture; its alpha is the mask when it has any, else a network finds the animal.
+        out: Folder for gaussians.ply, turntable.mp4, views.png, viewer.html and summary.json.
+        mask: Grey picture of the same size, white on the animal.
+        box: Left, top, right, bottom in pixels: where the animal is, when the network needs help.
+        sample: Instead of a picture: a sample folder of a dataset, with its cameras.
+        input_views: Which views of the sample to use; one goes through the generator, several go straight to GS-LRM.
+        steps: Generator steps, 1 to 50.
+        seed: Same seed, same result.
+        elevation_deg: Of the camera above the ground; estimated when not given.
+        fov_deg: Field of view of the framed picture; estimated when not given.
+        device: auto, cpu or cuda.
+        gslrm: Other weights than the shipped ones.
+        generator: Other weights than the shipped ones.
+        framing: Other weights than the shipped ones.
+        overwrite: Replace an output folder that has something in it.
+    """
+    from mouselift.export.result import check_output, write_result
+    from mouselift.models.bundled import load_models
+    from mouselift.reconstruct import ReconstructConfig, reconstruct, reconstruct_sample
+
+    if (picture is None) == (sample is None):
+        raise InputError("expected either a picture or --sample FOLDER, found " + ("neither" if picture is None else "both"))
+    check_output(out, overwrite)
+    config = ReconstructConfig(steps=steps, seed=seed, elevation_deg=elevation_deg, fov_deg=fov_deg, device=device)
+    models = load_models(gslrm, generator, framing) if any((gslrm, generator, framing)) else None
+    if picture is not None:
+        result = reconstruct(picture, mask=mask, box=box, config=config, models=models)
+    else:
+        from mouselift.data.layout import read_sample
+
+        assert sample is not None
+        result = reconstruct_sample(read_sample(sample), list(input_views), config=config, models=models)
+    _report(write_result(result, out), out)
+
+
+@app.command
+def demo(out: Out = Path("demo_out"), overwrite: bool = True) -> None:
+    """Reconstruct the bundled picture.
+
+    Args:
+        out: Folder for the results.
+        overwrite: Replace an earlier demo.
+    """
+    picture = Path(str(resources.files("mouselift"))) / "assets" / "demo_mouse.png"
+    reconstruct(picture, out=out, overwrite=overwrite)
+
+
+@app.command
+def synth(
+    out: Out,
+    num: int,
+    val: int = 0,
+    first_seed: int = 0,
+    workers: int = 1,
+    config: Path | None = None,
+    overrides: Positional[tuple[str, ...]] = (),
+) -> None:
+    """Make synthetic mice with exact cameras, alpha and fur.
+
+    Args:
+        out: The dataset folder.
+        num: Number of samples.
+        val: How many of them, the last ones, are held out.
+        first_seed: Seed of the first sample; sample i has seed first_seed + i.
+        workers: Processes.
+        config: YAML of a SynthConfig.
+        overrides: key=value for the configuration.
+    """
+    from mouselift.config import load_config
+    from mouselift.synth.scene import SynthConfig
+    from mouselift.synthesize import synthesize_dataset
+
+    settings = load_config(SynthConfig, config, overrides)
+    synthesize_dataset(settings, out, num, num_val=val, first_seed=first_seed, workers=workers)
+
+
+@app.command
+def train(
+    model: Positional[Literal["gslrm", "generator", "framing"]],
+    /,
+    overrides: Positional[tuple[str, ...]] = (),
+    *,
+    config: Path = Path("configs/default_small.yaml"),
+    out: Out,
+) -> None:
+    """Train a model; goes on from the checkpoint in the output folder, if there is one.
+
+    Args:
+        model: Which one.
+        overrides: section.key=value, for instance gslrm.run.steps=100.
+        config: YAML file.
+        out: Folder for checkpoints, logs and panels.
+    """
+    from mouselift.config import load_config
+    from mouselift.train.run import TrainConfig, run_training
+
+    run_training(model, load_config(TrainConfig, config, overrides), out)
+
+
+@app.command
+def evaluate(
+    dataset: Path,
+    out: Out,
+    training: Path | None = None,
+    limit: int | None = None,
+    steps: int = 4,
+    seed: int = 0,
+    gslrm: Path | None = None,
+    generator: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Single-view reconstruction of held-out samples beside trivial baselines.
+
+    Args:
+        dataset: Its held-out split is evaluated.
+        out: Folder for metrics.json, views.csv and views.png.
+        training: Dataset whose training split gives the mean image; the same one when not given.
+        limit: At most this many samples.
+        steps: Generator steps.
+        seed: Of the generator.
+        gslrm: Other weights than the shipped ones.
+        generator: Other weights than the shipped ones.
+        device: auto, cpu or cuda.
+        overwrite: Replace an output folder that has something in it.
+    """
+    from mouselift.data.dataset import MouseDataset
+    from mouselift.evaluate import evaluate_single_view
+    from mouselift.export.evaluation import write_evaluation
+    from mouselift.export.result import check_output
+    from mouselift.models.bundled import load_models
+    from mouselift.reconstruct import ReconstructConfig
+
+    check_output(out, overwrite)
+    held_out = MouseDataset(dataset, "val", limit)
+    rows, pictures = evaluate_single_view(
+        held_out,
+        MouseDataset(training or dataset, "train"),
+        config=ReconstructConfig(steps=steps, seed=seed, device=device),
+        models=load_models(gslrm, generator),
+    )
+    sys.stdout.write(write_evaluation(rows, pictures, out) + f"\nwritten to {out}\n")
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line and exit status 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    try:
+        app.cli(prog="mouselift", description="One picture of a laboratory mouse in, a 3D Gaussian model out.")
+    except InputError as error:
+        sys.stderr.write(f"mouselift: error: {error}\n")
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.stderr.write("mouselift: interrupted\n")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _report(summary: Mapping[str, Any], out: Path) -> None:
+    lines = [f"{summary['num_gaussians']:,} Gaussians in {summary['total_s']:.1f} s"]
+    lines += [f"  {seconds:7.2f} s  {stage}" for stage, seconds in summary["timings_s"].items()]
+    lines += [f"results in {out}:"] + [f"  {path.name}" for path in sorted(out.iterdir())]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

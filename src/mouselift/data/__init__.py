@@ -1,0 +1,1 @@
+"""From what users have (pictures, masks, recordings) to posed `Views`."""

@@ -1,0 +1,202 @@
+"""Single-view reconstruction on held-out samples, beside trivial baselines."""
+
+import csv
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+import mouselift
+from mouselift.data.dataset import MouseDataset
+from mouselift.data.layout import Sample
+from mouselift.data.selection import split_rig_and_free
+from mouselift.geometry import Views
+from mouselift.geometry.rigs import azimuth_elevation_deg
+from mouselift.metrics import iou_alpha, psnr_fg, psnr_full, ssim_fg
+from mouselift.models.bundled import SIZE_PX, Models
+from mouselift.models.framing_estimator import framing_of
+from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
+from mouselift.render import render
+
+logger = logging.getLogger(__name__)
+WHITE = (1.0, 1.0, 1.0)
+METRICS = ("psnr_fg", "ssim_fg", "iou_alpha", "psnr_full")
+BOOTSTRAP_DRAWS = 1000
+ANGLE_EDGES_DEG = (0, 30, 60, 90, 120, 150, 181)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The figures of one method on one held-out view."""
+
+    sample: str
+    view: str
+    method: str
+    angle_deg: float
+    """Between the input camera and this one, about the vertical axis."""
+    figures: dict[str, float]
+
+
+def evaluate_single_view(
+    held_out: MouseDataset, training: MouseDataset, *, config: ReconstructConfig, models: Models, input_view: int = 0
+) -> tuple[list[Row], list[dict[str, Tensor]]]:
+    """Reconstruct every held-out sample from one free photograph and compare with all of its other views.
+
+    Args:
+        held_out: Samples that no model has seen.
+        training: Where the mean image comes from.
+        config: How to reconstruct.
+        models: The weights.
+        input_view: Which of the free views is the photograph.
+
+    Returns:
+        One row per sample, view and method, and pictures of each sample: "input", "truth", "made".
+    """
+    mean = _mean_view(training)
+    rows, pictures = [], []
+    for number in tqdm(range(len(held_out)), unit="sample"):
+        sample = held_out[number]
+        on_rig, free = split_rig_and_free(sample.views)
+        chosen = (free or on_rig)[input_view]
+        others = [i for i in on_rig + free if i != chosen]
+        truth = sample.views[others].over(torch.tensor(WHITE))
+        result = reconstruct_sample(sample, [chosen], config=config, models=models)
+        out = render(result.gaussians, truth.cameras, WHITE)
+        given = sample.views[[chosen]].over(torch.tensor(WHITE))
+        methods = {
+            "mouselift": (out.image.clamp(0, 1), out.alpha),
+            "nearest_view": _nearest_view(given, truth),
+            "mean_image": mean_image_for(mean, truth),
+            "blank": (torch.ones_like(truth.images), torch.zeros_like(truth.masks)),
+        }
+        angles = _angles_deg(sample, chosen, others)
+        names = [sample.views.cameras.names[i] for i in others]
+        for method, (images, alpha) in methods.items():
+            figures = _figures(images, alpha, truth)
+            rows += [
+                Row(sample=sample.sample_id, view=names[i], method=method, angle_deg=angles[i],
+                    figures={key: float(values[i]) for key, values in figures.items()})
+                for i in range(len(others))
+            ]
+        pictures.append({"input": given.images, "truth": truth.images[:6], "made": methods["mouselift"][0][:6]})
+    return rows, pictures
+
+
+def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
+    """Means over samples with 95 % bootstrap intervals (resampling samples), and means by angle from the input."""
+    samples = sorted({row.sample for row in rows})
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(len(samples), (BOOTSTRAP_DRAWS, len(samples)), generator=generator)
+    summary: dict[str, Any] = {}
+    for method in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == method]
+        entry: dict[str, Any] = {}
+        for metric in METRICS:
+            per_sample = torch.tensor(
+                [_mean([r.figures[metric] for r in mine if r.sample == sample]) for sample in samples]
+            )
+            low, high = torch.quantile(per_sample[draws].mean(1), torch.tensor([0.025, 0.975])).tolist()
+            entry[metric] = {"mean": float(per_sample.mean()), "low": low, "high": high}
+        entry["by_angle"] = [
+            {"from_deg": low, "to_deg": high, **{m: _mean([r.figures[m] for r in mine if low <= r.angle_deg < high]) for m in METRICS}}
+            for low, high in zip(ANGLE_EDGES_DEG, ANGLE_EDGES_DEG[1:], strict=False)
+        ]
+        summary[method] = entry
+    return {"num_samples": len(samples), "mouselift": mouselift.__version__, "methods": summary}
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """One line per sample, view and method."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample", "view", "method", "angle_deg", *METRICS])
+        for row in rows:
+            writer.writerow([row.sample, row.view, row.method, f"{row.angle_deg:.1f}", *(f"{row.figures[m]:.4f}" for m in METRICS)])
+
+
+def write_summary(summary: dict[str, Any], path: Path) -> None:
+    """The summary as JSON."""
+    path.write_text(json.dumps(summary, indent=1))
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as a Markdown table."""
+    lines = ["| method | " + " | ".join(METRICS) + " |", "|---|" + "---|" * len(METRICS)]
+    for method, entry in summary["methods"].items():
+        cells = [f"{entry[m]['mean']:.3f} [{entry[m]['low']:.3f}, {entry[m]['high']:.3f}]" for m in METRICS]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _figures(images: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"], truth: Views) -> dict[str, Tensor]:
+    return {
+        "psnr_fg": psnr_fg(images, truth.images, truth.masks),
+        "ssim_fg": ssim_fg(images, truth.images, truth.masks),
+        "iou_alpha": iou_alpha(alpha, truth.masks),
+        "psnr_full": psnr_full(images, truth.images),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(torch.tensor(values).nanmean()) if values else float("nan")
+
+
+def _angles_deg(sample: Sample, chosen: int, others: Sequence[int]) -> list[float]:
+    azimuths, _ = azimuth_elevation_deg(sample.views.cameras)
+    return [abs((float(azimuths[i] - azimuths[chosen]) + 180) % 360 - 180) for i in others]
+
+
+def _half_widths(views: Views) -> Float[Tensor, "v"]:
+    return framing_of(views)[1]
+
+
+def _shown_at(view: Views, half_width: float) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"]]:
+    """A view (1,) over white as a frame of another width at the subject would show it: zoomed about its centre."""
+    size = view.cameras.width
+    zoomed = max(1, round(size * float(_half_widths(view)[0]) / half_width))
+    resized = view.resized(zoomed, zoomed)
+    margin = (size - zoomed) // 2
+    cut = resized.cropped(-margin, -margin, size, size).over(torch.tensor(WHITE))
+    return cut.images[0], cut.masks[0]
+
+
+def _nearest_view(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
+    """The input picture itself, at the scale of each wanted frame."""
+    shown = [_shown_at(given, float(width)) for width in _half_widths(truth)]
+    return torch.stack([image for image, _ in shown]), torch.stack([mask for _, mask in shown])
+
+
+def _mean_view(training: MouseDataset) -> Views:
+    """The mean over the training set's first rig view of each sample, over white, with the mean mask."""
+    images, masks, first = torch.zeros(3, SIZE_PX, SIZE_PX), torch.zeros(1, SIZE_PX, SIZE_PX), None
+    for number in range(len(training)):
+        sample = training[number]
+        on_rig, _ = split_rig_and_free(sample.views)
+        first = first or sample.views[on_rig[:1]]
+        view = sample.views[on_rig[:1]].over(torch.tensor(WHITE))
+        images += view.images[0] / len(training)
+        masks += view.masks[0] / len(training)
+    assert first is not None
+    return Views(images=images[None], masks=masks[None], cameras=first.cameras)
+
+
+def mean_image_for(mean: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
+    """The mean training picture at the scale of each wanted frame; it is already composited on white."""
+    opaque = Views(images=mean.images, masks=torch.ones_like(mean.masks), cameras=mean.cameras)
+    grey = Views(images=mean.masks.expand(-1, 3, -1, -1), masks=torch.ones_like(mean.masks), cameras=mean.cameras)
+    widths = [float(width) for width in _half_widths(truth)]
+    images = torch.stack([_shown_at(opaque, width)[0] for width in widths])
+    masks = torch.stack([_shown_at_black(grey, width) for width in widths])
+    return images, masks
+
+
+def _shown_at_black(grey: Views, half_width: float) -> Float[Tensor, "1 h w"]:
+    image, inside = _shown_at(grey, half_width)
+    return (image * inside)[:1]

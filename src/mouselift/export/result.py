@@ -1,0 +1,124 @@
+"""The output folder of a reconstruction: it appears whole or not at all."""
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+import mouselift
+from mouselift.errors import InputError
+from mouselift.export.film import turntable_frames, write_film
+from mouselift.export.picture import contact_sheet, write_png
+from mouselift.export.ply import write_ply
+from mouselift.export.viewer_html import write_viewer_html
+from mouselift.geometry import Views
+from mouselift.reconstruct import Reconstruction
+from mouselift.render import render
+
+FILM_FRAMES, FILM_FPS, FILM_SIZE_PX = 72, 24, 512
+WHITE = (1.0, 1.0, 1.0)
+
+
+def check_output(out: Path, overwrite: bool) -> None:
+    """Refuse an output folder that could not be written, before the work begins.
+
+    Raises:
+        InputError: It exists with something in it and `overwrite` is off, is no folder, or its place is not writable.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"expected an output folder, found a file at {out}")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise InputError(f"expected a new or empty output folder, found results in {out}; --overwrite replaces them")
+    place = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    if not place.is_dir():
+        raise InputError(f"expected a folder to write {out} into, found a file at {place}")
+    if not os.access(place if place != out.absolute() else place.parent, os.W_OK | os.X_OK):
+        raise InputError(f"expected permission to write {out}, found none in {place}")
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
+    """Write every file of a reconstruction.
+
+    Args:
+        result: What was reconstructed.
+        out: The folder, replaced if it exists (`check_output` is the guard).
+
+    Returns:
+        What `summary.json` holds.
+    """
+    timings = dict(result.timings_s)
+
+    def timed(name: str, started: float) -> None:
+        timings[name] = perf_counter() - started
+
+    with whole_folder(out) as folder:
+        started = perf_counter()
+        write_ply(result.gaussians, folder / "gaussians.ply")
+        timed("write gaussians.ply", started)
+        started = perf_counter()
+        contact_sheet(_rows(result), folder / "views.png")
+        if result.picture is not None and result.picture.mask is not None:
+            write_png(result.picture.mask.expand(3, -1, -1), folder / "mask.png")
+        timed("write views.png", started)
+        started = perf_counter()
+        frames = turntable_frames(result.gaussians, num_frames=FILM_FRAMES, size_px=FILM_SIZE_PX)
+        write_film(frames, folder / "turntable.mp4", fps=FILM_FPS)
+        timed("write turntable.mp4", started)
+        started = perf_counter()
+        write_viewer_html(result.gaussians, folder / "viewer.html", title="MouseLift")
+        timed("write viewer.html", started)
+        summary = {
+            "input": str(result.picture.source) if result.picture is not None else None,
+            "settings": dict(result.settings),
+            "num_gaussians": len(result.gaussians),
+            "num_input_views": result.num_inputs,
+            "num_context_views": len(result.context.cameras),
+            "frame": "scene units, +Z up, the animal near the origin",
+            "timings_s": {name: round(seconds, 3) for name, seconds in timings.items()},
+            "total_s": round(sum(timings.values()), 3),
+            "versions": {
+                "mouselift": mouselift.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    return summary
+
+
+def _rows(result: Reconstruction) -> list[list[tuple[str, torch.Tensor]]]:
+    """Titled pictures: what was given, what was generated, and the Gaussians from the same cameras."""
+    context: Views = result.context.over(torch.tensor(WHITE))
+    rendered = render(result.gaussians, context.cameras, WHITE).image.clamp(0, 1)
+    names = context.cameras.names or tuple(
+        ["input"] * result.num_inputs + ["front", "front right", "right", "back", "left", "front left"]
+    )
+    masks = [mask.expand(3, -1, -1) for mask in context.masks]
+    return [
+        [(f"{name}: {'given' if i < result.num_inputs else 'generated'}", context.images[i]) for i, name in enumerate(names)],
+        [(f"{name}: alpha", masks[i]) for i, name in enumerate(names)],
+        [(f"{name}: Gaussians", rendered[i]) for i, name in enumerate(names)],
+    ]

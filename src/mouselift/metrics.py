@@ -1,0 +1,47 @@
+"""PSNR, SSIM and silhouette IoU; the region is part of every name (docs/conventions.md)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mouselift.ssim import ssim_map
+
+FOREGROUND = 0.5  # a pixel belongs to the subject where its mask reaches this
+
+
+def psnr_full(
+    predicted: Float[Tensor, "*batch 3 h w"], target: Float[Tensor, "*batch 3 h w"]
+) -> Float[Tensor, "*batch"]:
+    """PSNR in dB over all pixels, values clipped to [0, 1]."""
+    error = (predicted.clamp(0, 1) - target.clamp(0, 1)).square().flatten(-3).mean(-1)
+    return -10 * torch.log10(error.clamp_min(1e-10))
+
+
+def psnr_fg(
+    predicted: Float[Tensor, "*batch 3 h w"],
+    target: Float[Tensor, "*batch 3 h w"],
+    masks: Float[Tensor, "*batch 1 h w"],
+) -> Float[Tensor, "*batch"]:
+    """PSNR in dB over the pixels of the true subject; NaN where a view shows none."""
+    return -10 * torch.log10(_foreground_mean((predicted.clamp(0, 1) - target.clamp(0, 1)).square(), masks).clamp_min(1e-10))
+
+
+def ssim_fg(
+    predicted: Float[Tensor, "*batch 3 h w"],
+    target: Float[Tensor, "*batch 3 h w"],
+    masks: Float[Tensor, "*batch 1 h w"],
+) -> Float[Tensor, "*batch"]:
+    """SSIM averaged over the pixels of the true subject; NaN where a view shows none."""
+    return _foreground_mean(ssim_map(predicted.clamp(0, 1), target.clamp(0, 1)), masks)
+
+
+def iou_alpha(alpha: Float[Tensor, "*batch 1 h w"], masks: Float[Tensor, "*batch 1 h w"]) -> Float[Tensor, "*batch"]:
+    """Intersection over union of the silhouettes where alpha and mask reach 0.5; 1 where both are empty."""
+    a, b = (alpha >= FOREGROUND).flatten(-3), (masks >= FOREGROUND).flatten(-3)
+    union = (a | b).sum(-1)
+    return torch.where(union > 0, (a & b).sum(-1) / union.clamp_min(1), 1.0)
+
+
+def _foreground_mean(values: Float[Tensor, "*batch c h w"], masks: Float[Tensor, "*batch 1 h w"]) -> Float[Tensor, "*batch"]:
+    weights = (masks >= FOREGROUND).to(values).expand_as(values).flatten(-3)
+    return (values.flatten(-3) * weights).sum(-1) / weights.sum(-1)

@@ -1,0 +1,56 @@
+"""The weights that ship in the package."""
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from mouselift.errors import InputError
+from mouselift.models.checkpoint_io import load_framing_estimator, load_generator, load_gslrm
+from mouselift.models.framing_estimator import FramingEstimator
+from mouselift.models.generator import Generator
+from mouselift.models.gslrm import GSLRM
+
+SIZE_PX = 128  # of the views that the shipped weights read and make
+CONTEXT_BACKGROUND = (1.0, 1.0, 1.0)  # on which GS-LRM sees them
+WEIGHT_FILES = ("gslrm", "generator", "framing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What single-picture reconstruction needs, all on one device."""
+
+    gslrm: GSLRM
+    generator: Generator
+    framing: FramingEstimator
+
+    def to(self, device: str) -> "Models":
+        """Move all of them."""
+        return Models(
+            gslrm=self.gslrm.to(device), generator=self.generator.to(device), framing=self.framing.to(device)
+        )
+
+
+def weights_path(name: str) -> Path:
+    """Where a shipped weights file lies: "gslrm", "generator" or "framing"."""
+    path = Path(str(resources.files("mouselift"))) / "assets" / "weights" / f"{name}.safetensors"
+    if not path.is_file():
+        raise InputError(f"expected the shipped weights {path.name}, found none at {path}; is the installation complete?")
+    return path
+
+
+def load_models(
+    gslrm: str | Path | None = None, generator: str | Path | None = None, framing: str | Path | None = None
+) -> Models:
+    """Load the three models; each file that is not named is the shipped one."""
+    return Models(
+        gslrm=load_gslrm(gslrm or weights_path("gslrm")),
+        generator=load_generator(generator or weights_path("generator")),
+        framing=load_framing_estimator(framing or weights_path("framing")),
+    )
+
+
+@functools.cache
+def shipped_models() -> Models:
+    """The shipped models on the CPU, loaded once in a process."""
+    return load_models()

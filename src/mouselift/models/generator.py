@@ -1,0 +1,144 @@
+"""Pose-conditioned multi-view generator: one posed view to any number of wanted views, with alpha.
+
+A transformer over patches of the input view and of the wanted views together. Every token carries its Pluecker rays relative
+to the input camera, so any input view and any set of wanted cameras is well posed. Pixel-space flow matching; the network
+predicts the clean picture (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise"), so one step gives the
+conditional mean and more steps a sample.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mouselift.geometry import Cameras, Views, plucker_rays
+from mouselift.models.transformer import Block, PatchEmbed, init_weights, low_precision
+
+INPUT_CHANNELS = 4 + 6  # pixels with alpha, rays
+PIXEL_CHANNELS = 4
+MIN_NOISE = 0.05  # 1 - t is clamped here where it divides (same source, section 4)
+TIME_FREQUENCIES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """Sizes of the generator."""
+
+    patch_size_px: int = 16
+    width: int = 256
+    head_dim: int = 64
+    num_layers: int = 8
+
+    def __post_init__(self) -> None:
+        if self.width % self.head_dim:
+            raise ValueError(f"{self.width=} is not a multiple of {self.head_dim=}")
+        if min(self.patch_size_px, self.num_layers) < 1:
+            raise ValueError(f"sizes of a generator must be positive: {self}")
+
+
+class Generator(nn.Module):
+    """Predicts the clean wanted views from noisy ones, the input view and the rays of both."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, patch = config.width, config.patch_size_px
+        self.input_embedder = PatchEmbed(INPUT_CHANNELS, patch, width)
+        self.target_embedder = PatchEmbed(INPUT_CHANNELS, patch, width)
+        self.time_embedder = nn.Sequential(
+            nn.Linear(2 * TIME_FREQUENCIES, width, bias=False), nn.SiLU(), nn.Linear(width, width, bias=False)
+        )
+        self.input_layer_norm = nn.LayerNorm(width, bias=False)
+        self.transformer_layers = nn.ModuleList([Block(width, config.head_dim) for _ in range(config.num_layers)])
+        self.pixel_decoder = nn.Sequential(
+            nn.LayerNorm(width, bias=False), nn.Linear(width, PIXEL_CHANNELS * patch**2, bias=False)
+        )
+        self.apply(init_weights)
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b v 4 h w"],
+        time: Float[Tensor, "b"],
+        condition: Views,
+        wanted: Cameras,
+        *,
+        bf16: bool = False,
+    ) -> Float[Tensor, "b v 4 h w"]:
+        """Predict the clean pixels of the wanted views.
+
+        Args:
+            noisy: time * clean + (1 - time) * noise, in the encoding of `encode_pixels`.
+            time: From 0 (noise) to 1 (clean), one for all views of an object.
+            condition: (B, 1) input views.
+            wanted: (B, V) pinhole cameras of the wanted views, same image size.
+            bf16: Run the transformer in bfloat16.
+        """
+        reference = condition.cameras  # (B, 1), broadcasts over views
+        input_rays = plucker_rays(condition.cameras.relative_to(reference))
+        target_rays = plucker_rays(wanted.relative_to(reference))
+        with low_precision(noisy, bf16):
+            given = self.input_embedder(torch.cat([encode_pixels(condition), input_rays], dim=2))
+            asked = self.target_embedder(torch.cat([noisy, target_rays], dim=2))
+            asked = asked + self.time_embedder(sinusoidal(time))[:, None, None]
+            tokens = torch.cat([rearrange(t, "b v l d -> b (v l) d") for t in (given, asked)], dim=1)
+            tokens = self.input_layer_norm(tokens.float())
+            for layer in self.transformer_layers:
+                tokens = layer(tokens)
+            patches = self.pixel_decoder(tokens[:, given.shape[1] * given.shape[2] :])
+        p = self.config.patch_size_px
+        return rearrange(
+            patches.float(), "b (v y x) (i j c) -> b v c (y i) (x j)", i=p, j=p, c=4, y=wanted.height // p, x=wanted.width // p
+        )
+
+    @torch.no_grad()
+    def generate(
+        self, view: Views, rig: Cameras, *, steps: int, generator: torch.Generator, bf16: bool = False
+    ) -> Views:
+        """Make the views of a rig from one input view.
+
+        Args:
+            view: (B, 1) input.
+            rig: (B, V) wanted cameras in the frame of `view.cameras`; the result carries exactly these.
+            steps: Euler steps of the flow, 1 to 50. One gives the mean of what is likely, more give a sharper sample.
+            generator: Source of the initial noise, on the CPU, so that a seed means the same on every device.
+            bf16: Run the transformer in bfloat16.
+        """
+        if not 1 <= steps <= 50:
+            raise ValueError(f"expected 1 to 50 steps, found {steps}")
+        shape = (*rig.batch_shape, PIXEL_CHANNELS, rig.height, rig.width)
+        state = torch.randn(shape, generator=generator).to(view.images)
+        for i in range(steps):
+            now, later = i / steps, (i + 1) / steps
+            time = state.new_full((shape[0],), now)
+            clean = self(state, time, view, rig, bf16=bf16)
+            state = clean if i == steps - 1 else state + (clean - state) * ((later - now) / (1 - now))
+        return decode_pixels(state, rig)
+
+
+def encode_pixels(views: Views) -> Float[Tensor, "b v 4 h w"]:
+    """Views as the network sees them: colour over mid-grey and alpha, both in [-1, 1]; the background is (0, 0, 0, -1)."""
+    return torch.cat([(2 * views.images - 1) * views.masks, 2 * views.masks - 1], dim=-3)
+
+
+def decode_pixels(pixels: Float[Tensor, "b v 4 h w"], cameras: Cameras) -> Views:
+    """The inverse of `encode_pixels`, to straight colour; colour is grey where alpha is 0."""
+    masks = ((pixels[..., 3:, :, :] + 1) / 2).clamp(0, 1)
+    straight = pixels[..., :3, :, :] / masks.clamp_min(0.05)
+    return Views(images=((straight + 1) / 2).clamp(0, 1), masks=masks, cameras=cameras)
+
+
+def flow_matching_loss(
+    predicted: Float[Tensor, "b v 4 h w"], clean: Float[Tensor, "b v 4 h w"], time: Float[Tensor, "b"]
+) -> Float[Tensor, "b"]:
+    """Velocity loss of a network that predicts the clean picture: |x_hat - x|^2 / (1 - t)^2, mean over pixels."""
+    error = (predicted - clean).square().flatten(1).mean(1)
+    return error / (1 - time).clamp_min(MIN_NOISE).square()
+
+
+def sinusoidal(time: Float[Tensor, "b"]) -> Float[Tensor, "b k"]:
+    """Sines and cosines of the time at geometrically spaced frequencies up to 1000."""
+    frequencies = torch.logspace(0, 3, TIME_FREQUENCIES, dtype=time.dtype, device=time.device)
+    angles = time[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,80 @@
+"""Transformer blocks shared by the models; parameter names follow FaceLift's published GS-LRM weights."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INIT_STD = 0.02
+
+
+class Attention(nn.Module):
+    """Full softmax attention over all tokens, no bias, one fused projection split q | k | v, head-major."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        if width % head_dim:
+            raise ValueError(f"{width=} is not a multiple of {head_dim=}")
+        self.num_heads = width // head_dim
+        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.fc = nn.Linear(width, width, bias=False)
+
+    def forward(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """Attend."""
+        q, k, v = rearrange(self.to_qkv(tokens), "b l (three h d) -> three b h l d", three=3, h=self.num_heads)
+        return self.fc(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
+
+
+class MLP(nn.Module):
+    """Linear, exact GELU, linear; four times wider inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width, bias=False), nn.GELU(), nn.Linear(4 * width, width, bias=False)
+        )
+
+    def forward(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """Apply to every token."""
+        return self.mlp(tokens)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, bias=False)
+        self.attn = Attention(width, head_dim)
+        self.norm2 = nn.LayerNorm(width, bias=False)
+        self.mlp = MLP(width)
+
+    def forward(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """Attention and MLP, each added to its input."""
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class PatchEmbed(nn.Sequential):
+    """Non-overlapping patches to tokens; inside a patch the order is (row, column, channel), channel fastest."""
+
+    def __init__(self, channels: int, patch_size_px: int, width: int) -> None:
+        self.patch_size_px = patch_size_px
+        super().__init__(nn.Identity(), nn.Linear(channels * patch_size_px**2, width, bias=False))
+
+    def forward(self, pixels: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v l d"]:
+        """Embed every view's patches, row by row."""
+        p = self.patch_size_px
+        return self[1](rearrange(pixels, "b v c (y i) (x j) -> b v (y x) (i j c)", i=p, j=p))
+
+
+def init_weights(module: nn.Module) -> None:
+    """GS-LRM's initialisation: every linear weight from N(0, 0.02^2); norms stay at 1."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=INIT_STD)
+
+
+def low_precision(tokens: Tensor, enabled: bool) -> torch.autocast:
+    """Autocast to bf16 on the device of `tokens`, or not at all."""
+    return torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=enabled)

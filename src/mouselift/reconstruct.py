@@ -1,0 +1,226 @@
+"""One picture, or posed views of one instant, to 3D Gaussians."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mouselift.data.foreground import check_single_subject, clean_mask, segment_foreground
+from mouselift.data.framing import frame_picture
+from mouselift.data.layout import Sample
+from mouselift.data.picture import Picture, read_picture
+from mouselift.errors import InputError
+from mouselift.geometry import Gaussians, Views
+from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIUS, azimuth_elevation_deg, mouse_rig
+from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
+from mouselift.models.framing_estimator import fov_from_half_width
+
+logger = logging.getLogger(__name__)
+MIN_OPACITY = 0.02  # Gaussians below it are dropped from the result
+BOX = 1.2  # scene units; the animal lies inside [-1, 1]^3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructConfig:
+    """How to reconstruct."""
+
+    steps: int = 4
+    """Steps of the generator, 1 to 50: one gives the smoothest, most probable views, more give sharper ones."""
+    seed: int = 0
+    elevation_deg: float | None = None
+    """Of the camera above the horizontal plane through the animal; estimated from the picture when not given."""
+    fov_deg: float | None = None
+    """Field of view that the framed picture would have at 2.7 scene units; estimated when not given."""
+    device: str = "auto"
+    """"cpu", "cuda", or "auto" for a GPU when there is one."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 50:
+            raise InputError(f"expected 1 to 50 steps, found {self.steps}")
+        if self.elevation_deg is not None and not -90 <= self.elevation_deg <= 90:
+            raise InputError(f"expected an elevation of -90 to 90 degrees, found {self.elevation_deg}")
+        if self.fov_deg is not None and not 5 <= self.fov_deg <= 120:
+            raise InputError(f"expected a field of view of 5 to 120 degrees, found {self.fov_deg}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """What came out, and what it came from.
+
+    Attributes:
+        gaussians: One scene, no batch; scene frame, +Z up, the animal near the origin.
+        context: (V,) the views that GS-LRM got: the input view(s) first, then the generated ones.
+        num_inputs: How many of them are real.
+        timings_s: Seconds of each stage, in order.
+        settings: What was chosen or estimated, for the summary.
+        picture: The whole picture and its mask, when there was one.
+    """
+
+    gaussians: Gaussians
+    context: Views
+    num_inputs: int
+    timings_s: Mapping[str, float]
+    settings: Mapping[str, Any]
+    picture: Picture | None = None
+
+
+@dataclass
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def reconstruct(
+    picture: str | Path | Picture,
+    *,
+    mask: str | Path | None = None,
+    box: tuple[int, int, int, int] | None = None,
+    config: ReconstructConfig | None = None,
+    models: Models | None = None,
+) -> Reconstruction:
+    """Turn one picture of a mouse into 3D Gaussians.
+
+    Args:
+        picture: A PNG, JPEG, ... file, or one that was read before. Alpha, when it has any, is the foreground mask.
+        mask: A grey picture of the same size, white on the animal.
+        box: Left, top, right, bottom in pixels: where the animal is, when there is neither alpha nor mask.
+        config: How.
+        models: Other weights than the shipped ones.
+
+    Raises:
+        InputError: The picture, mask or box cannot be used; the message says why.
+    """
+    config = config or ReconstructConfig()
+    clock = _Clock()
+    with clock.stage("read"):
+        given = picture if isinstance(picture, Picture) else read_picture(Path(picture), None if mask is None else Path(mask))
+    with clock.stage("segment"):
+        raw_mask = segment_foreground(given.image, box=box) if given.mask is None else given.mask
+        check_single_subject(raw_mask)
+        clean = clean_mask(raw_mask)
+    with clock.stage("load models"):
+        device = resolve_device(config.device)
+        models = (models or shipped_models()).to(device)
+    with clock.stage("frame"), torch.no_grad():
+        view, settings = _framed(given.image, clean, models, config)
+    whole = Picture(image=given.image, mask=clean, source=given.source)
+    return _from_one_view(view, models, config, device, clock, settings, whole)
+
+
+def reconstruct_sample(
+    sample: Sample, input_views: list[int], *, config: ReconstructConfig | None = None, models: Models | None = None
+) -> Reconstruction:
+    """Reconstruct from calibrated views of a dataset sample, in its scene frame.
+
+    One view goes through the generator; several go straight into GS-LRM.
+
+    Args:
+        sample: Read with `read_sample`.
+        input_views: Indices into its views.
+        config: How; elevation and field of view come from the cameras.
+        models: Other weights than the shipped ones.
+
+    Raises:
+        InputError: An index is out of range, or a chosen view shows nothing.
+    """
+    config = config or ReconstructConfig()
+    count = len(sample.views.cameras)
+    if not input_views or any(not 0 <= i < count for i in input_views):
+        raise InputError(f"sample {sample.sample_id}: expected input views among 0 to {count - 1}, found {input_views}")
+    clock = _Clock()
+    with clock.stage("load models"):
+        device = resolve_device(config.device)
+        models = (models or shipped_models()).to(device)
+    views = sample.views[input_views]
+    empty = [i for i, mask in zip(input_views, views.masks, strict=True) if float(mask.max()) < 0.5]
+    if empty:
+        raise InputError(f"sample {sample.sample_id}: expected the animal in every input view, found none in {empty}")
+    views = views.resized(SIZE_PX, SIZE_PX)
+    settings = {"sample": sample.sample_id, "input_views": input_views}
+    if len(input_views) == 1:
+        return _from_one_view(views, models, config, device, clock, settings, None)
+    gaussians = _lift(views, models, device, clock)
+    return Reconstruction(
+        gaussians=gaussians, context=views, num_inputs=len(input_views), timings_s=clock.seconds, settings=settings
+    )
+
+
+def resolve_device(name: str) -> str:
+    """Turn "auto" into "cuda" or "cpu"; refuse a GPU that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"expected an NVIDIA GPU for --device {name}, found none that torch can use")
+    if name != "cpu" and not name.startswith("cuda"):
+        raise InputError(f"expected the device auto, cpu or cuda, found {name!r}")
+    return name
+
+
+def _framed(
+    image: Float[Tensor, "3 h w"], mask: Float[Tensor, "1 h w"], models: Models, config: ReconstructConfig
+) -> tuple[Views, dict[str, Any]]:
+    """Frame the animal, and give the frame the camera that was named or that is estimated."""
+
+    def framed(fov_deg: float, elevation_deg: float) -> Views:
+        return frame_picture(
+            image, mask, fov_deg=fov_deg, distance=RIG_RADIUS, elevation_deg=elevation_deg, size_px=SIZE_PX
+        )
+
+    device = next(models.framing.parameters()).device
+    blind = framed(MOUSE_FOV_DEG, 0.0).reshape(1, 1).to(device)
+    guessed_elevation, guessed_half_width = (float(t) for t in models.framing(blind))
+    elevation = guessed_elevation if config.elevation_deg is None else config.elevation_deg
+    fov = fov_from_half_width(guessed_half_width, RIG_RADIUS) if config.fov_deg is None else config.fov_deg
+    settings = {
+        "elevation_deg": round(elevation, 2),
+        "elevation_is": "estimated" if config.elevation_deg is None else "given",
+        "fov_deg": round(fov, 2),
+        "fov_is": "estimated" if config.fov_deg is None else "given",
+        "distance": RIG_RADIUS,
+        "azimuth_deg": FACELIFT_FRONT_DEG,
+    }
+    return framed(fov, elevation), settings
+
+
+def _from_one_view(
+    view: Views, models: Models, config: ReconstructConfig, device: str, clock: _Clock, settings: Mapping[str, Any], whole: Picture | None
+) -> Reconstruction:
+    azimuth, _ = azimuth_elevation_deg(view.cameras)
+    rig = mouse_rig(float(azimuth[0]), size_px=SIZE_PX)
+    with clock.stage("generate views"):
+        made = models.generator.generate(
+            view.reshape(1, 1).to(device),
+            rig.reshape(1, len(rig)).to(device),
+            steps=config.steps,
+            generator=torch.Generator().manual_seed(config.seed),
+        )[0].to("cpu")
+    made = Views(images=made.images, masks=made.masks, cameras=rig)  # exactly the cameras asked for, with their names
+    context = Views.cat([view, made])
+    gaussians = _lift(context, models, device, clock)
+    return Reconstruction(
+        gaussians=gaussians,
+        context=context,
+        num_inputs=1,
+        timings_s=clock.seconds,
+        settings={**settings, "steps": config.steps, "seed": config.seed, "device": device},
+        picture=whole,
+    )
+
+
+def _lift(context: Views, models: Models, device: str, clock: _Clock) -> Gaussians:
+    with clock.stage("reconstruct Gaussians"), torch.no_grad():
+        on_background = context.over(torch.tensor(CONTEXT_BACKGROUND)).to(device)
+        scene = models.gslrm(on_background.reshape(1, len(context.cameras)))[0].to("cpu")
+        return scene.pruned(MIN_OPACITY, BOX)

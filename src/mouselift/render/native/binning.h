@@ -1,0 +1,319 @@
+// Which Gaussians each tile sees, nearest first: project all of them, sort the visible ones once by depth, deal them out
+// to the tiles in that order. Work is cut into (view, part) items of a fixed order, so that the result does not depend
+// on the number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "projection.h"
+#include "tiles.h"
+
+namespace mouselift {
+
+constexpr int64_t kPage = 2048;  // Gaussians that are projected as one item of work
+constexpr int kMaxDigitBits = 12;
+
+template <class T>
+class Buffer {  // uninitialised memory on a cache line
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t count) : data_(static_cast<T*>(::operator new[](count * sizeof(T), kAlignment))) {}
+  T* data() const { return data_.get(); }
+  T& operator[](int64_t i) const { return data_.get()[i]; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(T* p) const { ::operator delete[](p, kAlignment); }
+  };
+  std::unique_ptr<T, Delete> data_;
+};
+
+template <class Body>
+void parallel_for(int64_t count, int threads, Body body) {
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)
+#endif
+  for (int64_t i = 0; i < count; ++i) body(i);
+}
+
+// How far a tile looked: the end, within the lists of all tiles, and the last Gaussian when there were more.
+struct TileReach {
+  int64_t end = 0, gaussian = 0;
+  float z = std::numeric_limits<float>::infinity();
+};
+
+// What the backward pass needs of one view.
+struct BinnedView {
+  Camera camera;
+  int tile_columns, tile_rows;
+  Buffer<Ellipse> ellipses;        // (N), in the order of the scene
+  std::vector<int64_t> page_slot;  // first gradient slot of each page, and the total
+  std::vector<int64_t> tile_begin; // (tiles + 1), into `order`
+  Buffer<uint32_t> order;          // Gaussians of each tile, nearest first
+  std::vector<TileReach> tile_reach;  // (tiles)
+
+  int tiles() const { return tile_columns * tile_rows; }
+  Tile tile(int64_t index) const {
+    const int column = static_cast<int>(index % tile_columns), row = static_cast<int>(index / tile_columns);
+    return {column * kTile, row * kTile, column, row};
+  }
+  int64_t slot(int64_t gaussian) const { return page_slot[gaussian / kPage] + ellipses[gaussian].slot; }
+  // Notes how far down its list a tile looked before it was full.
+  void finish_tile(int64_t index, const uint32_t* end) {
+    const bool whole = end == order.data() + tile_begin[index + 1];
+    tile_reach[index].end = end - order.data();
+    if (whole || end == order.data() + tile_begin[index]) return;
+    tile_reach[index].gaussian = end[-1], tile_reach[index].z = ellipses[end[-1]].z;
+  }
+  // Whether a tile got as far as a Gaussian of its list, which is in the order of (z, gaussian).
+  bool reached(int64_t tile_index, int64_t gaussian, float z) const {
+    const TileReach& last = tile_reach[tile_index];
+    return z < last.z || (z == last.z && gaussian <= last.gaussian);
+  }
+};
+
+struct TileBox {
+  int16_t x0, y0, x1, y1;  // inclusive
+  explicit TileBox(const Ellipse& e)
+      : x0(e.x0 / kTile), y0(e.y0 / kTile), x1(e.x1 / kTile), y1(e.y1 / kTile) {}
+  int width() const { return x1 - x0 + 1; }
+  int count() const { return width() * (y1 - y0 + 1); }
+};
+
+// A depth and the Gaussian that has it. Positive floats sort like their bits.
+struct Item {
+  uint32_t key, gaussian;
+};
+
+struct Page {
+  int64_t visible = 0, slots = 0;
+  uint32_t min_key = ~uint32_t{0}, max_key = 0;
+};
+
+// Scratch of one view between projection and the finished lists.
+struct Sorting {
+  Buffer<Item> items, spare;
+  Buffer<TileBox> boxes;
+  std::vector<Page> pages;
+  std::vector<int64_t> counters;  // (parts, digits or tiles)
+  int64_t visible = 0;
+  uint32_t min_key = 0;
+  int passes = 0, digit_bits = 0;
+};
+
+inline float log2_threshold(const SplatConstants& constants) { return std::log2(constants.min_alpha); }
+
+// Projects one page and lists what of it can be seen. NaN and infinity anywhere in a Gaussian hide it.
+inline void project_page(const SplatScene& scene, const SplatConstants& constants, int64_t view, int64_t page,
+                         BinnedView& out, Sorting& sorting) {
+  const float* colours = scene.colours + view * scene.colour_view_stride;
+  const int64_t page_end = std::min(scene.count, (page + 1) * kPage);
+  const float threshold = log2_threshold(constants);
+  const Camera& camera = out.camera;
+  Page stats;
+  for (int64_t first = page * kPage; first < page_end; first += kLanes) {
+    const int n = static_cast<int>(std::min<int64_t>(kLanes, page_end - first));
+    const GaussianLanes g = load_gaussians(scene, first, n);
+    const Projection p = project(g, camera, constants.dilation_px2);
+    const Vec peak = log2(g.opacity);
+    // alpha >= threshold inside dx^2 <= reach cov_xx; the margin covers the rounding of what follows
+    const Vec reach = (peak - threshold) * (2.0f / kLog2E);
+    const Vec half_x = square_root(reach * p.cov_xx) * 1.0001f + 0.001f;
+    const Vec half_y = square_root(reach * p.cov_yy) * 1.0001f + 0.001f;
+    const Vec x0 = p.column - half_x, x1 = p.column + half_x, y0 = p.row - half_y, y1 = p.row + half_y;
+    const Vec finite = 0.0f * (p.a + p.b + p.c + p.z + g.opacity);
+    Mask visible = both(at_least(p.z, splat(constants.near_plane)), at_least(g.opacity, splat(constants.min_alpha)));
+    visible = but_not(visible, at_least(splat(constants.near_plane), p.z));
+    visible = both(visible, both(at_least(x1, splat(0.5f)), at_least(splat(camera.width - 0.5f), x0)));
+    visible = both(visible, both(at_least(y1, splat(0.5f)), at_least(splat(camera.height - 0.5f), y0)));
+    visible = both(visible, at_least(finite, Vec{}));
+    const uint32_t seen = bits(visible);
+    const Vec right = splat(camera.width - 1.0f), bottom = splat(camera.height - 1.0f);
+    alignas(64) float px0[kLanes], px1[kLanes], py0[kLanes], py1[kLanes];
+    store(px0, maximum(x0 - 0.5f, Vec{})), store(px1, minimum(x1 - 0.5f, right));
+    store(py0, maximum(y0 - 0.5f, Vec{})), store(py1, minimum(y1 - 0.5f, bottom));
+    const Vec qxx = p.a * (-0.5f * kLog2E), qxy = p.b * -kLog2E, qyy = p.c * (-0.5f * kLog2E);
+    for (int k = 0; k < n; ++k) {
+      const int64_t i = first + k;
+      Ellipse& e = out.ellipses[i];
+      e.slot = stats.slots;
+      e.x0 = 0, e.x1 = -1;
+      const float* colour = colours + 3 * i;
+      if (!(seen >> k & 1) || !std::isfinite(colour[0] + colour[1] + colour[2])) continue;
+      const int left = static_cast<int>(std::ceil(px0[k])), last_column = static_cast<int>(px1[k]);
+      const int top = static_cast<int>(std::ceil(py0[k])), last_row = static_cast<int>(py1[k]);
+      if (left > last_column || top > last_row) continue;
+      e.x = p.column[k], e.y = p.row[k], e.z = p.z[k];
+      e.qxx = qxx[k], e.qxy = qxy[k], e.qyy = qyy[k], e.peak = peak[k];
+      e.red = colour[0], e.green = colour[1], e.blue = colour[2];
+      e.x0 = static_cast<int16_t>(left), e.x1 = static_cast<int16_t>(last_column);
+      e.y0 = static_cast<int16_t>(top), e.y1 = static_cast<int16_t>(last_row);
+      const TileBox box(e);
+      sorting.boxes[i] = box;
+      stats.slots += box.count();
+      uint32_t key;
+      std::memcpy(&key, &e.z, sizeof key);
+      stats.min_key = std::min(stats.min_key, key), stats.max_key = std::max(stats.max_key, key);
+      sorting.items[page * kPage + stats.visible++] = {key, static_cast<uint32_t>(i)};
+    }
+  }
+  sorting.pages[page] = stats;
+}
+
+// Adds up what the pages found.
+inline void summarise_pages(BinnedView& view, Sorting& sorting) {
+  uint32_t max_key = 0;
+  sorting.min_key = ~uint32_t{0};
+  view.page_slot.assign(1, 0);
+  for (const Page& page : sorting.pages) {
+    sorting.visible += page.visible;
+    sorting.min_key = std::min(sorting.min_key, page.min_key), max_key = std::max(max_key, page.max_key);
+    view.page_slot.push_back(view.page_slot.back() + page.slots);
+  }
+  // Only the bits in which depths differ are sorted: two passes instead of three where far/near is below 4.
+  int key_bits = 1;
+  while (sorting.visible && key_bits < 32 && (max_key - sorting.min_key) >> key_bits) ++key_bits;
+  sorting.passes = (key_bits + kMaxDigitBits - 1) / kMaxDigitBits;
+  sorting.digit_bits = (key_bits + sorting.passes - 1) / sorting.passes;
+}
+
+// Runs `body(run_begin, run_end)` over the items of one part. Before the first pass they lie in pages with gaps.
+template <class Body>
+void for_each_run(const Sorting& sorting, bool in_pages, int64_t part, int64_t parts, Body body) {
+  const int64_t total = in_pages ? static_cast<int64_t>(sorting.pages.size()) : sorting.visible;
+  const int64_t begin = total * part / parts, end = total * (part + 1) / parts;
+  if (!in_pages) return body(begin, end);
+  for (int64_t page = begin; page < end; ++page) body(page * kPage, page * kPage + sorting.pages[page].visible);
+}
+
+// Turns counts (part, bin) into where each part writes its first entry of each bin: bins first, parts within.
+inline int64_t to_offsets(std::vector<int64_t>& counters, int64_t parts, int64_t bins, int64_t* bin_begin) {
+  int64_t sum = 0;
+  for (int64_t bin = 0; bin < bins; ++bin) {
+    if (bin_begin) bin_begin[bin] = sum;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t count = counters[part * bins + bin];
+      counters[part * bins + bin] = sum;
+      sum += count;
+    }
+  }
+  return sum;
+}
+
+// One group of views that goes through the stages together.
+class Binning {
+ public:
+  Binning(const SplatScene& scene, const SplatConstants& constants, BinnedView* views, int64_t first, int64_t count)
+      : scene_(scene), constants_(constants), views_(views), first_(first), sortings_(count) {
+    const int64_t pages = (scene.count + kPage - 1) / kPage;
+    parts_ = std::max<int64_t>(1, std::min((scene.threads + count - 1) / count, pages));
+    for (int64_t v = 0; v < count; ++v) {
+      const int64_t camera = first + v;
+      BinnedView& view = views[v];
+      view.camera = make_camera(scene.w2c + 16 * camera, scene.K + 9 * camera, scene.width, scene.height,
+                                constants.jacobian_margin);
+      view.tile_columns = (scene.width + kTile - 1) / kTile, view.tile_rows = (scene.height + kTile - 1) / kTile;
+      view.ellipses = Buffer<Ellipse>(scene.count);
+      Sorting& s = sortings_[v];
+      s.items = Buffer<Item>(scene.count), s.spare = Buffer<Item>(scene.count);
+      s.boxes = Buffer<TileBox>(scene.count);
+      s.pages.resize(pages);
+    }
+    parallel_for(count * pages, scene.threads, [&](int64_t item) {
+      project_page(scene_, constants_, first_ + item / pages, item % pages, views_[item / pages], sortings_[item / pages]);
+    });
+    for (int64_t v = 0; v < count; ++v) summarise_pages(views_[v], sortings_[v]);
+    sort();
+    deal();
+  }
+
+ private:
+  template <class Body>
+  void for_each_part(Body body) {
+    const int64_t views = static_cast<int64_t>(sortings_.size());
+    parallel_for(views * parts_, scene_.threads, [&](int64_t item) { body(item / parts_, item % parts_); });
+  }
+
+  // Stable least-significant-digit radix sort by depth; ties keep the order of the scene.
+  void sort() {
+    int passes = 0;
+    for (Sorting& s : sortings_) passes = std::max(passes, s.passes);
+    for (int pass = 0; pass < passes; ++pass) {
+      for (Sorting& s : sortings_) {
+        if (pass < s.passes) s.counters.assign(parts_ << s.digit_bits, 0);
+      }
+      const auto digit = [pass](const Sorting& s, const Item& item) {
+        return (item.key - s.min_key) >> (pass * s.digit_bits) & low_bits(s.digit_bits);
+      };
+      for_each_part([&](int64_t v, int64_t part) {
+        Sorting& s = sortings_[v];
+        if (pass >= s.passes) return;
+        int64_t* counts = s.counters.data() + (part << s.digit_bits);
+        for_each_run(s, pass == 0, part, parts_, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) ++counts[digit(s, s.items[i])];
+        });
+      });
+      for (Sorting& s : sortings_) {
+        if (pass < s.passes) to_offsets(s.counters, parts_, int64_t{1} << s.digit_bits, nullptr);
+      }
+      for_each_part([&](int64_t v, int64_t part) {
+        Sorting& s = sortings_[v];
+        if (pass >= s.passes) return;
+        int64_t* next = s.counters.data() + (part << s.digit_bits);
+        for_each_run(s, pass == 0, part, parts_, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) s.spare[next[digit(s, s.items[i])]++] = s.items[i];
+        });
+      });
+      for (Sorting& s : sortings_) {
+        if (pass < s.passes) std::swap(s.items, s.spare);
+      }
+    }
+  }
+
+  // Counting sort of the sorted Gaussians into tiles.
+  void deal() {
+    const auto visit = [&](int64_t v, int64_t part, auto body) {
+      const Sorting& s = sortings_[v];
+      int64_t* counters = sortings_[v].counters.data() + part * views_[v].tiles();
+      const int columns = views_[v].tile_columns;
+      for_each_run(s, false, part, parts_, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          __builtin_prefetch(&s.boxes[s.items[std::min(i + 16, end - 1)].gaussian]);
+          const TileBox box = s.boxes[s.items[i].gaussian];
+          for (int y = box.y0; y <= box.y1; ++y) {
+            for (int x = box.x0; x <= box.x1; ++x) body(counters[y * columns + x], s.items[i].gaussian);
+          }
+        }
+      });
+    };
+    for (int64_t v = 0; v < static_cast<int64_t>(sortings_.size()); ++v) {
+      sortings_[v].counters.assign(parts_ * views_[v].tiles(), 0);
+    }
+    for_each_part([&](int64_t v, int64_t part) { visit(v, part, [](int64_t& count, uint32_t) { ++count; }); });
+    for (int64_t v = 0; v < static_cast<int64_t>(sortings_.size()); ++v) {
+      BinnedView& view = views_[v];
+      view.tile_begin.resize(view.tiles() + 1);
+      view.tile_begin.back() = to_offsets(sortings_[v].counters, parts_, view.tiles(), view.tile_begin.data());
+      view.tile_reach.resize(view.tiles());
+      view.order = Buffer<uint32_t>(view.tile_begin.back());
+    }
+    for_each_part([&](int64_t v, int64_t part) {
+      uint32_t* order = views_[v].order.data();
+      visit(v, part, [order](int64_t& next, uint32_t gaussian) { order[next++] = gaussian; });
+    });
+  }
+
+  const SplatScene& scene_;
+  const SplatConstants& constants_;
+  BinnedView* views_;
+  int64_t first_, parts_ = 1;
+  std::vector<Sorting> sortings_;
+};
+
+}  // namespace mouselift

@@ -1,0 +1,197 @@
+// One vector of floats, as wide as the instruction set that this file is compiled for allows.
+//
+// The kernel is written once against these few names and compiled once for each instruction set: 16 lanes (AVX-512),
+// 8 lanes (AVX2 with FMA) or 4 lanes (SSE2, NEON, or whatever the compiler makes of a 16-byte vector). Arithmetic uses
+// the operators of GCC's vector extension; only what they do not cover is spelled out for each instruction set.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace mouselift {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
+
+inline Vec splat(float value) { return value - Vec{}; }
+
+inline Vec load(const float* from) {
+  Vec v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+
+#if defined(__AVX512F__)
+
+using Mask = __mmask16;
+
+inline Mask first_lanes(int n) { return static_cast<Mask>((1u << n) - 1); }
+inline bool any(Mask m) { return m != 0; }
+inline Mask both(Mask a, Mask b) { return a & b; }
+inline Mask but_not(Mask a, Mask b) { return a & static_cast<Mask>(~b); }
+inline Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+inline Mask at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+inline Mask at_least(Mask where, Vec a, Vec b) { return _mm512_mask_cmp_ps_mask(where, a, b, _CMP_GE_OQ); }
+inline Vec select(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
+inline Vec where(Mask m, Vec a) { return _mm512_maskz_mov_ps(m, a); }  // 0 elsewhere
+inline uint32_t bits(Mask m) { return m; }
+
+inline Vec minimum(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec maximum(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec square_root(Vec a) { return _mm512_sqrt_ps(a); }
+inline Vec round(Vec a) { return _mm512_roundscale_ps(a, 0); }
+inline Vec scale_by_power(Vec a, Vec exponent) { return _mm512_scalef_ps(a, exponent); }
+inline Vec rough_reciprocal(Vec a) { return _mm512_rcp14_ps(a); }
+
+#else
+
+using Mask = IntVec;
+
+inline Mask first_lanes(int n) {
+  Mask m;
+  for (int k = 0; k < kLanes; ++k) m[k] = k < n ? -1 : 0;
+  return m;
+}
+inline Mask both(Mask a, Mask b) { return a & b; }
+inline Mask but_not(Mask a, Mask b) { return a & ~b; }
+inline Mask less(Vec a, Vec b) { return a < b; }
+inline Mask at_least(Vec a, Vec b) { return a >= b; }
+inline Mask at_least(Mask where, Vec a, Vec b) { return (a >= b) & where; }
+inline Vec where(Mask m, Vec a) { return (Vec)((IntVec)a & m); }  // 0 elsewhere
+
+#if defined(__AVX2__)
+inline uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps((__m256)m)); }
+inline Vec select(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, (__m256)m); }
+inline Vec minimum(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline Vec maximum(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec square_root(Vec a) { return _mm256_sqrt_ps(a); }
+inline Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline IntVec to_int(Vec a) { return (IntVec)_mm256_cvtps_epi32(a); }
+inline Vec rough_reciprocal(Vec a) { return _mm256_rcp_ps(a); }
+#elif defined(__SSE2__)
+inline uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm_movemask_ps((__m128)m)); }
+inline Vec select(Mask m, Vec a, Vec b) { return (Vec)(((IntVec)a & m) | ((IntVec)b & ~m)); }
+inline Vec minimum(Vec a, Vec b) { return _mm_min_ps(a, b); }
+inline Vec maximum(Vec a, Vec b) { return _mm_max_ps(a, b); }
+inline Vec square_root(Vec a) { return _mm_sqrt_ps(a); }
+inline IntVec to_int(Vec a) { return (IntVec)_mm_cvtps_epi32(a); }
+inline Vec round(Vec a) { return __builtin_convertvector(to_int(a), Vec); }
+inline Vec rough_reciprocal(Vec a) { return _mm_rcp_ps(a); }
+#elif defined(__aarch64__)
+inline uint32_t bits(Mask m) {
+  const uint32x4_t place = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32((uint32x4_t)m, place));
+}
+inline Vec select(Mask m, Vec a, Vec b) { return vbslq_f32((uint32x4_t)m, a, b); }
+inline Vec minimum(Vec a, Vec b) { return vminq_f32(a, b); }
+inline Vec maximum(Vec a, Vec b) { return vmaxq_f32(a, b); }
+inline Vec square_root(Vec a) { return vsqrtq_f32(a); }
+inline Vec round(Vec a) { return vrndnq_f32(a); }
+inline IntVec to_int(Vec a) { return (IntVec)vcvtnq_s32_f32(a); }
+inline Vec rough_reciprocal(Vec a) {
+  const Vec estimate = vrecpeq_f32(a);  // 8 bits; one step more than the others need
+  return estimate * vrecpsq_f32(a, estimate);
+}
+#else
+inline uint32_t bits(Mask m) {
+  uint32_t result = 0;
+  for (int k = 0; k < kLanes; ++k) result |= (m[k] & 1u) << k;
+  return result;
+}
+inline Vec select(Mask m, Vec a, Vec b) { return (Vec)(((IntVec)a & m) | ((IntVec)b & ~m)); }
+inline Vec minimum(Vec a, Vec b) { return select(a < b, a, b); }
+inline Vec maximum(Vec a, Vec b) { return select(a > b, a, b); }
+inline Vec square_root(Vec a) {
+  for (int k = 0; k < kLanes; ++k) a[k] = __builtin_sqrtf(a[k]);
+  return a;
+}
+inline Vec round(Vec a) {
+  for (int k = 0; k < kLanes; ++k) a[k] = __builtin_rintf(a[k]);
+  return a;
+}
+inline IntVec to_int(Vec a) { return __builtin_convertvector(round(a), IntVec); }
+inline Vec rough_reciprocal(Vec a) { return 1.0f / a; }
+#endif
+
+inline bool any(Mask m) { return bits(m) != 0; }
+// a * 2^exponent for whole exponents in -126 .. 127; anything else gives nonsense, which the caller masks out.
+inline Vec scale_by_power(Vec a, Vec exponent) { return (Vec)((IntVec)a + (to_int(exponent) << 23)); }
+
+#endif
+
+// 1/a to about one unit in the last place but one: the estimate of the processor and one Newton step.
+inline Vec reciprocal(Vec a) {
+  const Vec estimate = rough_reciprocal(a);
+  return estimate * (2.0f - a * estimate);
+}
+
+// 2^x for x in -126 .. 127: a minimax polynomial on [-1/2, 1/2] (relative error 7.5e-8), then an exact scaling.
+inline Vec exp2(Vec x) {
+  const Vec whole = round(x);
+  const Vec f = x - whole;
+  Vec p = 1.327647012e-3f * f + 9.675541319e-3f;
+  p = p * f + 5.550713279e-2f;
+  p = p * f + 2.402211972e-1f;
+  p = p * f + 6.931469671e-1f;
+  p = p * f + 1.0f;
+  return scale_by_power(p, whole);
+}
+
+// log2(x) for normal positive x: the mantissa in [sqrt(1/2), sqrt(2)], then the series of artanh (error below 1e-7).
+inline Vec log2(Vec x) {
+  const IntVec exponent = ((IntVec)x - 0x3f3504f3) >> 23;  // 0x3f3504f3 is sqrt(1/2)
+  const Vec m = (Vec)((IntVec)x - (exponent << 23));
+  const Vec s = (m - 1.0f) / (m + 1.0f);
+  const Vec s2 = s * s;
+  const Vec series = ((0.41219858311113f * s2 + 0.57707801635559f) * s2 + 0.96179669392597f) * s2 + 2.88539008177793f;
+  return __builtin_convertvector(exponent, Vec) + s * series;
+}
+
+// Sums over the lanes of `n` vectors.
+inline void sum_lanes(const Vec* vectors, int n, float* sums) {
+#if defined(__AVX2__)
+  // Four vectors at a time: fold to 8 lanes, then horizontal adds yield the four sums side by side.
+  const auto fold = [&](int i) -> __m256 {
+#if defined(__AVX512F__)
+    return _mm256_add_ps(_mm512_castps512_ps256(vectors[i]), _mm512_extractf32x8_ps(vectors[i], 1));
+#else
+    return vectors[i];
+#endif
+  };
+  const auto halves = [](__m256 v) { return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); };
+  int i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const __m256 pairs[2] = {_mm256_hadd_ps(fold(i), fold(i + 1)), _mm256_hadd_ps(fold(i + 2), fold(i + 3))};
+    _mm_storeu_ps(sums + i, halves(_mm256_hadd_ps(pairs[0], pairs[1])));
+  }
+  for (; i < n; ++i) {
+    const __m128 four = halves(fold(i));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    sums[i] = _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+#else
+  for (int i = 0; i < n; ++i) {
+    float sum = 0;
+    for (int k = 0; k < kLanes; ++k) sum += vectors[i][k];
+    sums[i] = sum;
+  }
+#endif
+}
+
+}  // namespace mouselift

@@ -1,0 +1,174 @@
+// Differentiable Gaussian splatting on the CPU, behind the C interface of `abi.h`. Compiled once for each instruction
+// set; nothing here is shared between calls, so any number of threads may call it at once.
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "abi.h"
+#include "binning.h"
+
+namespace mouselift {
+namespace {
+
+constexpr int64_t kViewsAtOnce = 8;                     // forward: bounds the scratch of many views
+constexpr int64_t kSlotBytes = int64_t{256} << 20;      // backward: views share a pass while their slots fit
+constexpr int64_t kBackwardItem = 512;                  // Gaussians whose gradients are gathered as one item of work
+
+struct Handle {
+  std::vector<BinnedView> views;
+};
+
+Layers layers_of(const SplatImages& images, const SplatScene& scene, int64_t view) {
+  const int64_t plane = int64_t{1} * scene.width * scene.height;
+  const auto at = [&](float* p, int64_t step) { return p ? p + view * step : nullptr; };
+  return {at(images.image, 3 * plane), at(images.alpha, plane), at(images.depth, plane), scene.width, scene.height};
+}
+
+Thresholds thresholds_of(const SplatConstants& constants) {
+  return {splat(constants.max_alpha), splat(log2_threshold(constants)), splat(constants.min_transmittance)};
+}
+
+void forward(const SplatScene& scene, const SplatConstants& constants, const SplatImages& results, Handle& handle, bool keep) {
+  const Thresholds limits = thresholds_of(constants);
+  handle.views.resize(scene.views);
+  for (int64_t first = 0; first < scene.views; first += kViewsAtOnce) {
+    const int64_t count = std::min(kViewsAtOnce, scene.views - first);
+    BinnedView* views = handle.views.data() + first;
+    { const Binning binning(scene, constants, views, first, count); }  // its scratch ends here
+    const int64_t tiles = views[0].tiles();
+    parallel_for(count * tiles, scene.threads, [&](int64_t item) {
+      const int64_t v = item / tiles, t = item % tiles;
+      BinnedView& view = views[v];
+      const uint32_t *order = view.order.data(), *begin = order + view.tile_begin[t], *end = order + view.tile_begin[t + 1];
+      const float* background = scene.background + 3 * (first + v);
+      const Layers out = layers_of(results, scene, first + v);
+      view.finish_tile(t, composite_tile(view.ellipses.data(), begin, end, view.tile(t), limits, background, out));
+    });
+    if (!keep) std::for_each(views, views + count, [](BinnedView& view) { view = BinnedView{}; });
+  }
+}
+
+void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, const Layers& result, const Layers& cotangent,
+                   float* slots) {
+  const Tile tile = view.tile(t);
+  const auto slot_of = [&](uint32_t gaussian, const Ellipse& e) {
+    const TileBox box(e);
+    const int64_t place = int64_t{tile.row - box.y0} * box.width() + (tile.column - box.x0);
+    return slots + (view.page_slot[gaussian / kPage] + e.slot + place) * kNumSums;
+  };
+  const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_reach[t].end;
+  const auto composite = cotangent.depth ? composite_tile_backward<true, decltype(slot_of)>
+                                         : composite_tile_backward<false, decltype(slot_of)>;
+  composite(view.ellipses.data(), begin, end, tile, limits, result, cotangent, slot_of);
+}
+
+// Adds the gradients of one view to `kLanes` Gaussians.
+void gather(const SplatScene& scene, const SplatConstants& constants, const BinnedView& view, int64_t view_index,
+            int64_t first, int n, const float* slots, const SplatGradients& gradients) {
+  alignas(64) float lanes[kNumSums][kLanes] = {};
+  bool seen = false;
+  for (int k = 0; k < n; ++k) {
+    const Ellipse& e = view.ellipses[first + k];
+    if (e.x1 < e.x0) continue;
+    seen = true;
+    const float* slot = slots + view.slot(first + k) * kNumSums;
+    const TileBox box(e);
+    for (int y = box.y0; y <= box.y1; ++y) {
+      for (int x = box.x0; x <= box.x1; ++x, slot += kNumSums) {
+        if (!view.reached(int64_t{y} * view.tile_columns + x, first + k, e.z)) continue;
+        for (int j = 0; j < kNumSums; ++j) lanes[j][k] += slot[j];
+      }
+    }
+  }
+  if (!seen) return;
+  Vec sums[kNumSums];
+  for (int j = 0; j < kNumSums; ++j) sums[j] = load(lanes[j]);
+  const GaussianLanes g = load_gaussians(scene, first, n);
+  const Projection p = project(g, view.camera, constants.dilation_px2);
+  const GaussianGradients d = project_backward(g, view.camera, p, sums);
+  float* colours = gradients.colours + view_index * scene.colour_view_stride;
+  for (int k = 0; k < n; ++k) {
+    const int64_t i = first + k;
+    if (view.ellipses[i].x1 < view.ellipses[i].x0) continue;
+    for (int j = 0; j < 3; ++j) {
+      gradients.means[3 * i + j] += d.mean[j][k];
+      gradients.scales[3 * i + j] += d.scale[j][k];
+      colours[3 * i + j] += d.colour[j][k];
+    }
+    for (int j = 0; j < 4; ++j) gradients.quats[4 * i + j] += d.quat[j][k];
+    gradients.opacities[i] += d.opacity[k];
+  }
+}
+
+void backward(const Handle& handle, const SplatScene& scene, const SplatConstants& constants, const SplatImages& results,
+              const SplatImages& cotangents, const SplatGradients& gradients) {
+  const Thresholds limits = thresholds_of(constants);
+  const std::vector<BinnedView>& views = handle.views;
+  const auto slot_count = [&](int64_t v) { return views[v].page_slot.back() * kNumSums; };
+  for (int64_t first = 0, last; first < scene.views; first = last) {
+    std::vector<int64_t> slot_begin(1, 0);
+    for (last = first; last < scene.views; ++last) {
+      const int64_t total = slot_begin.back() + slot_count(last);
+      if (last > first && total * static_cast<int64_t>(sizeof(float)) > kSlotBytes) break;
+      slot_begin.push_back(total);
+    }
+    const Buffer<float> slots(slot_begin.back());
+    const int64_t tiles = views[first].tiles();
+    parallel_for((last - first) * tiles, scene.threads, [&](int64_t item) {
+      const int64_t v = item / tiles;
+      backward_tile(views[first + v], item % tiles, limits, layers_of(results, scene, first + v),
+                    layers_of(cotangents, scene, first + v), slots.data() + slot_begin[v]);
+    });
+    parallel_for((scene.count + kBackwardItem - 1) / kBackwardItem, scene.threads, [&](int64_t item) {
+      const int64_t end = std::min(scene.count, (item + 1) * kBackwardItem);
+      for (int64_t v = first; v < last; ++v) {  // always in this order: sums do not depend on the threads
+        for (int64_t i = item * kBackwardItem; i < end; i += kLanes) {
+          gather(scene, constants, views[v], v, i, static_cast<int>(std::min<int64_t>(kLanes, end - i)),
+                 slots.data() + slot_begin[v - first], gradients);
+        }
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace mouselift
+
+extern "C" {
+
+int splat_forward(const SplatScene* scene, const SplatConstants* constants, const SplatImages* results, void** handle) {
+  try {
+    auto state = std::make_unique<mouselift::Handle>();
+    mouselift::forward(*scene, *constants, *results, *state, handle != nullptr);
+    if (handle) *handle = state.release();
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+int splat_backward(const void* handle, const SplatScene* scene, const SplatConstants* constants,
+                   const SplatImages* results, const SplatImages* cotangents, const SplatGradients* gradients) {
+  try {
+    const auto& state = *static_cast<const mouselift::Handle*>(handle);
+    mouselift::backward(state, *scene, *constants, *results, *cotangents, *gradients);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+void splat_free(void* handle) { delete static_cast<mouselift::Handle*>(handle); }
+
+int splat_supported_isa(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
+    return 2;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+  return 0;
+}
+}

@@ -1,0 +1,260 @@
+// Compositing inside one tile of the image. A tile is a grid of blocks and a block is one vector of pixels, so a
+// Gaussian of a few pixels touches few vectors. `live` says which pixels still take light.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "abi.h"
+#include "projection.h"
+#include "simd.h"
+
+namespace mouselift {
+
+constexpr int kTile = 16;  // px
+constexpr int kBlockWidth = kLanes == 4 ? 2 : 4;
+constexpr int kBlockHeight = kLanes / kBlockWidth;
+constexpr int kColumns = kTile / kBlockWidth, kRows = kTile / kBlockHeight, kBlocks = kColumns * kRows;
+static_assert(kBlocks <= 64, "one bit for each block");
+
+// One projected Gaussian, one cache line.
+struct alignas(64) Ellipse {
+  float x, y;             // px
+  float qxx, qxy, qyy;    // log2(alpha) = peak + qxx dx^2 + qxy dx dy + qyy dy^2
+  float peak;             // log2(opacity)
+  float red, green, blue, z;
+  int16_t x0, y0, x1, y1;  // px, inclusive: where alpha can reach the threshold; x1 < x0 when culled
+  int64_t slot;            // its first gradient slot, counted from the start of its page
+};
+
+struct Layers {  // one view
+  float *image, *alpha, *depth;
+  int width, height;
+  int64_t plane() const { return int64_t{1} * width * height; }
+};
+
+struct Tile {
+  int x, y;             // px, of its first pixel
+  int column, row;      // in the grid of tiles
+};
+
+inline uint64_t low_bits(int n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
+
+// The blocks of a tile that the box of `e` touches.
+inline uint64_t blocks_of(const Ellipse& e, const Tile& tile) {
+  constexpr uint64_t first_column = [] {
+    uint64_t mask = 0;
+    for (int row = 0; row < kRows; ++row) mask |= uint64_t{1} << (row * kColumns);
+    return mask;
+  }();
+  const int c0 = std::max(0, e.x0 - tile.x) / kBlockWidth, c1 = std::min(kTile - 1, e.x1 - tile.x) / kBlockWidth;
+  const int r0 = std::max(0, e.y0 - tile.y) / kBlockHeight, r1 = std::min(kTile - 1, e.y1 - tile.y) / kBlockHeight;
+  const uint64_t columns = first_column * (low_bits(c1 + 1) - low_bits(c0));
+  return columns & (low_bits((r1 + 1) * kColumns) - low_bits(r0 * kColumns));
+}
+
+// Pixel centres of block 0, relative to the tile.
+inline Vec lane_x() {
+  Vec v;
+  for (int k = 0; k < kLanes; ++k) v[k] = k % kBlockWidth + 0.5f;
+  return v;
+}
+inline Vec lane_y() {
+  Vec v;
+  for (int k = 0; k < kLanes; ++k) v[k] = k / kBlockWidth + 0.5f;
+  return v;
+}
+
+// The part of a block that lies inside the image.
+inline Mask inside(const Tile& tile, int block, int width, int height) {
+  alignas(64) float flags[kLanes];
+  for (int k = 0; k < kLanes; ++k) {
+    const int x = tile.x + block % kColumns * kBlockWidth + k % kBlockWidth;
+    const int y = tile.y + block / kColumns * kBlockHeight + k / kBlockWidth;
+    flags[k] = x < width && y < height ? 1.0f : 0.0f;
+  }
+  return at_least(load(flags), splat(0.5f));
+}
+
+// Moves a block between a vector and a plane of the image; pixels outside are left alone, or read as 0.
+template <bool kWrite, class Pointer>
+inline void transfer(Pointer plane, const Tile& tile, int block, int width, int height, float* lanes) {
+  const int x = tile.x + block % kColumns * kBlockWidth, y = tile.y + block / kColumns * kBlockHeight;
+  const int columns = std::min(kBlockWidth, width - x), rows = std::min(kBlockHeight, height - y);
+  for (int row = 0; row < rows; ++row) {
+    for (int column = 0; column < columns; ++column) {
+      auto& pixel = plane[int64_t{y + row} * width + x + column];
+      float& lane = lanes[row * kBlockWidth + column];
+      if constexpr (kWrite) pixel = lane; else lane = pixel;
+    }
+  }
+}
+
+inline Vec read_block(const float* plane, const Tile& tile, int block, int width, int height) {
+  alignas(64) float lanes[kLanes] = {};
+  if (plane) transfer<false>(plane, tile, block, width, height, lanes);
+  return load(lanes);
+}
+
+inline void write_block(float* plane, const Tile& tile, int block, int width, int height, Vec value) {
+  alignas(64) float lanes[kLanes];
+  store(lanes, value);
+  transfer<true>(plane, tile, block, width, height, lanes);
+}
+
+// One Gaussian, spread over the lanes.
+struct Spread {
+  Vec x, y, qxx, qxy, qyy, peak, red, green, blue, z;
+  Spread(const Ellipse& e, const Tile& tile)
+      : x(splat(e.x - tile.x)), y(splat(e.y - tile.y)), qxx(splat(e.qxx)), qxy(splat(e.qxy)), qyy(splat(e.qyy)),
+        peak(splat(e.peak)), red(splat(e.red)), green(splat(e.green)), blue(splat(e.blue)), z(splat(e.z)) {}
+};
+
+struct Thresholds {
+  Vec max_alpha, min_log2_alpha, min_transmittance;
+};
+
+struct BlockGrid {
+  Vec x[kColumns], y[kRows];  // pixel centres, relative to the tile
+  BlockGrid() {
+    for (int c = 0; c < kColumns; ++c) x[c] = lane_x() + static_cast<float>(c * kBlockWidth);
+    for (int r = 0; r < kRows; ++r) y[r] = lane_y() + static_cast<float>(r * kBlockHeight);
+  }
+};
+
+// Returns the end of what it looked at: once every pixel is full, the rest of the list is left alone.
+inline const uint32_t* composite_tile(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
+                                      const Thresholds& limits, const float* background, const Layers& out) {
+  const BlockGrid grid;
+  Vec T[kBlocks], red[kBlocks] = {}, green[kBlocks] = {}, blue[kBlocks] = {}, depth[kBlocks] = {};
+  Mask live[kBlocks];
+  uint64_t alive = 0;
+  for (int b = 0; b < kBlocks; ++b) {
+    T[b] = splat(1.0f);
+    live[b] = inside(tile, b, out.width, out.height);
+    alive |= uint64_t{any(live[b])} << b;
+  }
+  const uint64_t in_image = alive;
+
+  const uint32_t* it = begin;
+  for (; it < end && alive; ++it) {
+    __builtin_prefetch(&ellipses[it[it + 8 < end ? 8 : 0]]);
+    const Ellipse& e = ellipses[*it];
+    uint64_t todo = alive & blocks_of(e, tile);
+    if (!todo) continue;
+    const Spread g(e, tile);
+    for (; todo; todo &= todo - 1) {
+      const int b = __builtin_ctzll(todo);
+      const Vec dx = g.x - grid.x[b % kColumns], dy = g.y - grid.y[b / kColumns];
+      const Vec log2_alpha = dx * (g.qxx * dx + g.qxy * dy) + (g.qyy * dy * dy + g.peak);
+      const Mask hit = at_least(live[b], log2_alpha, limits.min_log2_alpha);
+      if (!any(hit)) continue;
+      Vec weight = T[b] * where(hit, minimum(exp2(log2_alpha), limits.max_alpha));
+      Vec remaining = T[b] - weight;
+      const Mask full = less(remaining, limits.min_transmittance);
+      if (any(full)) {  // these pixels end before this Gaussian
+        weight = select(full, Vec{}, weight);
+        remaining = select(full, T[b], remaining);
+        live[b] = but_not(live[b], full);
+        if (!any(live[b])) alive &= ~(uint64_t{1} << b);
+      }
+      T[b] = remaining;
+      red[b] += weight * g.red;
+      green[b] += weight * g.green;
+      blue[b] += weight * g.blue;
+      depth[b] += weight * g.z;
+    }
+  }
+
+  for (uint64_t todo = in_image; todo; todo &= todo - 1) {
+    const int b = __builtin_ctzll(todo);
+    const auto write = [&](float* plane, Vec value) { write_block(plane, tile, b, out.width, out.height, value); };
+    write(out.image, red[b] + T[b] * background[0]);
+    write(out.image + out.plane(), green[b] + T[b] * background[1]);
+    write(out.image + 2 * out.plane(), blue[b] + T[b] * background[2]);
+    write(out.alpha, 1.0f - T[b]);
+    write(out.depth, depth[b]);
+  }
+  return it;
+}
+
+// Walks the tile front to back once more. With C_i the cotangent of the colour (and depth) that Gaussian i adds, and
+// rest_i what the Gaussians behind it and the background contribute, dL/dalpha_i = T_i C_i - rest_i / (1 - alpha_i).
+// `rest` starts as the whole pixel, which the forward pass left in `result`.
+//
+// `slot_of(e)` is where the sums of one Gaussian in this tile belong; every slot from `begin` to `end` is written.
+template <bool kWithDepth, class SlotOf>
+void composite_tile_backward(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
+                             const Thresholds& limits, const Layers& result, const Layers& cotangent, SlotOf slot_of) {
+  const BlockGrid grid;
+  Vec T[kBlocks], rest[kBlocks], d_red[kBlocks], d_green[kBlocks], d_blue[kBlocks], d_depth[kWithDepth ? kBlocks : 1];
+  Mask live[kBlocks];
+  uint64_t alive = 0;
+  for (int b = 0; b < kBlocks; ++b) {
+    const auto read = [&](const float* plane) { return read_block(plane, tile, b, result.width, result.height); };
+    const int64_t plane = cotangent.image ? result.plane() : 0;
+    T[b] = splat(1.0f);
+    live[b] = inside(tile, b, result.width, result.height);
+    alive |= uint64_t{any(live[b])} << b;
+    d_red[b] = read(cotangent.image), d_green[b] = read(cotangent.image + plane), d_blue[b] = read(cotangent.image + 2 * plane);
+    rest[b] = d_red[b] * read(result.image) + d_green[b] * read(result.image + result.plane()) +
+              d_blue[b] * read(result.image + 2 * result.plane()) - (1.0f - read(result.alpha)) * read(cotangent.alpha);
+    if constexpr (kWithDepth) {
+      d_depth[b] = read(cotangent.depth);
+      rest[b] += d_depth[b] * read(result.depth);
+    }
+  }
+
+  for (const uint32_t* it = begin; it < end; ++it) {
+    __builtin_prefetch(&ellipses[it[it + 8 < end ? 8 : 0]]);
+    const Ellipse& e = ellipses[*it];
+    float* slot = slot_of(*it, e);
+    uint64_t todo = alive & blocks_of(e, tile);
+    if (!todo) {
+      std::fill_n(slot, kNumSums, 0.0f);
+      continue;
+    }
+    const Spread g(e, tile);
+    Vec sums[kNumSums] = {};
+    for (; todo; todo &= todo - 1) {
+      const int b = __builtin_ctzll(todo);
+      const Vec dx = g.x - grid.x[b % kColumns], dy = g.y - grid.y[b / kColumns];
+      const Vec log2_alpha = dx * (g.qxx * dx + g.qxy * dy) + (g.qyy * dy * dy + g.peak);
+      const Mask hit = at_least(live[b], log2_alpha, limits.min_log2_alpha);
+      if (!any(hit)) continue;
+      const Vec uncapped = exp2(log2_alpha);
+      Vec alpha = where(hit, minimum(uncapped, limits.max_alpha));
+      Vec weight = T[b] * alpha, remaining = T[b] - weight;
+      const Mask full = less(remaining, limits.min_transmittance);
+      if (any(full)) {
+        alpha = select(full, Vec{}, alpha);
+        weight = select(full, Vec{}, weight);
+        remaining = select(full, T[b], remaining);
+        live[b] = but_not(live[b], full);
+        if (!any(live[b])) alive &= ~(uint64_t{1} << b);
+      }
+      Vec contribution = d_red[b] * g.red + d_green[b] * g.green + d_blue[b] * g.blue;
+      if constexpr (kWithDepth) contribution += d_depth[b] * g.z;
+      rest[b] -= weight * contribution;
+      const Vec d_alpha = T[b] * contribution - rest[b] * reciprocal(1.0f - alpha);
+      const Vec G = where(at_least(limits.max_alpha, uncapped), alpha * d_alpha);
+      T[b] = remaining;
+
+      const Vec Gx = G * dx, Gy = G * dy;
+      sums[kG] += G;
+      sums[kGx] += Gx;
+      sums[kGy] += Gy;
+      sums[kGxx] += Gx * dx;
+      sums[kGxy] += Gx * dy;
+      sums[kGyy] += Gy * dy;
+      sums[kRed] += weight * d_red[b];
+      sums[kGreen] += weight * d_green[b];
+      sums[kBlue] += weight * d_blue[b];
+      if constexpr (kWithDepth) sums[kDepth] += weight * d_depth[b];
+    }
+    sum_lanes(sums, kWithDepth ? kNumSums : kDepth, slot);
+    if constexpr (!kWithDepth) slot[kDepth] = 0;
+  }
+}
+
+}  // namespace mouselift

@@ -1,0 +1,94 @@
+"""From a configuration to a training run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import mouselift
+from mouselift.config import to_dict, to_yaml
+from mouselift.data.dataset import MouseDataset
+from mouselift.models.framing_estimator import FramingEstimatorConfig
+from mouselift.models.generator import GeneratorConfig
+from mouselift.models.gslrm import GSLRMConfig
+from mouselift.train.checkpoint import TrainState
+from mouselift.train.loop import RunConfig, Task, train
+from mouselift.train.tasks import FramingTask, GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
+
+ModelName = Literal["gslrm", "generator", "framing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The dataset."""
+
+    root: str = "datasets/synthetic"
+    limit: int | None = None
+    """Use only the first samples of each split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GSLRMTraining:
+    """GS-LRM: sizes, what it learns from, how long."""
+
+    model: GSLRMConfig = field(default_factory=GSLRMConfig)
+    task: GSLRMTaskConfig = field(default_factory=GSLRMTaskConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTraining:
+    """The multi-view generator: sizes, what it learns from, how long."""
+
+    model: GeneratorConfig = field(default_factory=GeneratorConfig)
+    task: GeneratorTaskConfig = field(default_factory=GeneratorTaskConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramingTraining:
+    """The framing estimator: sizes, how long."""
+
+    model: FramingEstimatorConfig = field(default_factory=FramingEstimatorConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that `mouselift train` reads; a run uses `data` and the section of its model."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    gslrm: GSLRMTraining = field(default_factory=GSLRMTraining)
+    generator: GeneratorTraining = field(default_factory=GeneratorTraining)
+    framing: FramingTraining = field(default_factory=FramingTraining)
+
+
+def build_task(name: ModelName, config: TrainConfig) -> Task:
+    """The task of one model, with fresh weights drawn from the run's seed."""
+    section = getattr(config, name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(section.run.seed)
+        if name == "gslrm":
+            return GSLRMTask(config.gslrm.model, config.gslrm.task, bf16=section.run.bf16)
+        if name == "generator":
+            return GeneratorTask(config.generator.model, config.generator.task, bf16=section.run.bf16)
+        return FramingTask(config.framing.model, bf16=section.run.bf16)
+
+
+def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainState:
+    """Train one model, in `folder`; goes on from what lies there."""
+    section = getattr(config, name)
+    root = Path(config.data.root)
+    data = MouseDataset(root, "train", config.data.limit)
+    held_out = MouseDataset(root, "val", config.data.limit)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    record: dict[str, Any] = {
+        "kind": name,
+        "mouselift": mouselift.__version__,
+        "model": to_dict(section.model),
+        "training": to_dict(section),
+        "data": to_dict(config.data),
+    }
+    return train(build_task(name, config), section.run, data, held_out, folder, record)

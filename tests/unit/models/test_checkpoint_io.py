@@ -1,0 +1,85 @@
+"""Reading weights: every damaged or foreign file is refused in one line."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from mouselift.errors import InputError
+from mouselift.models.checkpoint_io import load_framing_estimator, load_gslrm, read_record, save_weights
+from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig
+from mouselift.models.gslrm import GSLRM, GSLRMConfig
+
+TINY = GSLRMConfig(width=64, head_dim=64, num_layers=1, skip_empty_patches=True)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:
+        return (Path("bomb_went_off").touch, ())
+
+
+def write_bomb(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Bomb()))
+
+
+def write_wrong_model(path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(3, 3)}, path)
+
+
+def write_list(path: Path) -> None:
+    torch.save([torch.zeros(3)], path)
+
+
+def write_stray_value(path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(3, 3), "epoch": 3}, path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [
+        (".pt", write_bomb),
+        (".pt", write_wrong_model),
+        (".pt", write_list),
+        (".pt", write_stray_value),
+        (".pt", lambda path: path.write_bytes(b"")),
+        (".pt", lambda path: path.write_bytes(b"not a checkpoint")),
+        (".safetensors", lambda path: path.write_bytes(b"")),
+        (".safetensors", lambda path: path.write_bytes(b"\xff" * 64)),
+        (".safetensors", lambda path: None),
+        (".pt", lambda path: path.mkdir()),
+    ],
+)
+def test_unusable_files_are_refused_in_one_line(tmp_path: Path, monkeypatch, suffix: str, write) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"weights{suffix}"
+    write(path)
+    with pytest.raises(InputError, match="expected") as error:
+        load_gslrm(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not Path("bomb_went_off").exists()
+
+
+def test_published_file_layout_loads_from_disk(tmp_path: Path) -> None:
+    model = GSLRM(GSLRMConfig(width=64, head_dim=64, num_layers=1))
+    path = tmp_path / "ckpt_0000000000000001.pt"
+    torch.save({"model": model.state_dict(), "fwdbwd_pass_step": 1}, path)
+    assert load_gslrm(path).config == model.config
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_own_weights_remember_what_made_them(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = GSLRM(TINY)
+    path = tmp_path / "gslrm.safetensors"
+    save_weights(model, path, {"model": {"skip_empty_patches": True}, "step": 7}, dtype)
+    assert read_record(path)["step"] == 7
+    loaded = load_gslrm(path)
+    assert loaded.config == TINY
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value.to(dtype).float())
+
+
+def test_framing_estimator_sizes_are_inferred() -> None:
+    config = FramingEstimatorConfig(size_px=32, patch_size_px=8, width=64, head_dim=64, num_layers=2)
+    assert load_framing_estimator(FramingEstimator(config).state_dict()).config == config

@@ -1,0 +1,147 @@
+"""GS-LRM against the published code's own numbers, and its laws."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mouselift.errors import InputError
+from mouselift.geometry import Cameras, Views
+from mouselift.geometry.rigs import facelift_rig, orbit
+from mouselift.models.checkpoint_io import load_gslrm
+from mouselift.models.gslrm import GSLRM, GSLRMConfig
+
+GOLDEN = Path(os.environ.get("MOUSELIFT_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
+TINY = GSLRMConfig(width=64, head_dim=16, num_layers=2)
+
+
+def golden(name: str) -> dict:
+    path = GOLDEN / f"{name}.pt"
+    if not path.is_file():
+        pytest.skip(f"golden vectors not found at {path}; set MOUSELIFT_GOLDEN")
+    return torch.load(path, weights_only=True)
+
+
+def golden_views(vectors: dict) -> Views:
+    fx, fy, cx, cy = vectors["fxfycxcy"].unbind(-1)
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    K = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
+    images = vectors["image"]
+    w2c = torch.linalg.inv(vectors["c2w"].double()).float()
+    cameras = Cameras(K=K, w2c=w2c, width=images.shape[-1], height=images.shape[-2])
+    return Views(images=images, masks=torch.ones_like(images[:, :, :1]), cameras=cameras)
+
+
+def random_views(num_views: int, size_px: int = 32, seed: int = 0) -> Views:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(1, num_views, 3, size_px, size_px, generator=generator)
+    masks = torch.zeros(1, num_views, 1, size_px, size_px)
+    masks[..., 8:24, 10:20] = 1
+    azimuths = (torch.rand(num_views, generator=generator) * 360).tolist()
+    return Views(images=images, masks=masks, cameras=orbit(azimuths, 20.0, size_px=size_px).reshape(1, num_views))
+
+
+@pytest.mark.parametrize(("name", "head_dim"), [("gslrm_tiny", 16), ("gslrm_sh1", 32)])
+def test_reproduces_the_published_code(name: str, head_dim: int) -> None:
+    vectors = golden(name)
+    model = load_gslrm(vectors["state_dict"], head_dim=head_dim)
+    with torch.no_grad():
+        raw = model.raw(golden_views(vectors))
+    for ours, theirs in (
+        (raw.means, "xyz"),
+        (raw.sh, "features"),
+        (raw.log_scales, "scaling"),
+        (raw.quats, "rotation"),
+        (raw.opacity_logits[..., None], "opacity"),
+    ):
+        torch.testing.assert_close(ours, vectors["out"][theirs], atol=1e-5, rtol=1e-5)
+
+
+def test_published_size_has_the_published_tensors() -> None:
+    with torch.device("meta"):
+        model = GSLRM(GSLRMConfig())
+    assert len(model.state_dict()) == 151
+    assert sum(p.numel() for p in model.parameters()) == 303_565_824
+
+
+def test_upstream_wrappings_are_undone() -> None:
+    model = GSLRM(TINY)
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    state["module.loss_calculator.perceptual_loss_module.net.conv1.weight"] = torch.zeros(64, 3, 3, 3)
+    loaded = load_gslrm({"model": state, "fwdbwd_pass_step": 3}, head_dim=16)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_all_named() -> None:
+    state = dict(GSLRM(TINY).state_dict())
+    del state["input_layer_norm.weight"]
+    state["stray.weight"] = torch.zeros(1)
+    state["transformer_layers.1.attn.fc.weight"] = torch.zeros(3, 3)
+    with pytest.raises(InputError) as error:
+        load_gslrm(state, head_dim=16)
+    message = str(error.value)
+    assert "missing input_layer_norm.weight" in message
+    assert "unexpected stray.weight" in message
+    assert "transformer_layers.1.attn.fc.weight (3, 3), expected (64, 64)" in message
+
+
+def test_one_gaussian_per_pixel_and_the_free_ones() -> None:
+    gaussians = GSLRM(TINY)(random_views(3))
+    assert gaussians.means.shape == (1, 2 + 3 * 32 * 32, 3)
+    assert torch.allclose(gaussians.quats.norm(dim=-1), torch.ones(()), atol=1e-5)
+    assert float(gaussians.scales.max()) <= 0.3013
+
+
+def test_pixel_gaussians_lie_on_their_rays() -> None:
+    model, views = GSLRM(TINY), random_views(2)
+    means = model(views).means[0, 2:].unflatten(0, (2, 16, 64))  # view, patch, pixel in patch
+    pixels = views.cameras[0].project(means.reshape(2, -1, 3)).reshape(2, 16, 64, 2)
+    rows, columns = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="ij")
+    inside = torch.stack([columns, rows], -1).reshape(64, 2)
+    for patch in range(16):
+        corner = torch.tensor([patch % 4, patch // 4]) * 8
+        torch.testing.assert_close(pixels[:, patch], (inside + corner).expand(2, -1, -1), atol=2e-3, rtol=0)
+
+
+def test_the_order_of_the_views_does_not_matter() -> None:
+    torch.manual_seed(0)
+    model, views = GSLRM(TINY), random_views(4)
+    order = [2, 0, 3, 1]
+    plain = model(views).means[0, 2:].unflatten(0, (4, -1))
+    permuted = model(views[:, order]).means[0, 2:].unflatten(0, (4, -1))
+    torch.testing.assert_close(permuted, plain[order], atol=1e-5, rtol=1e-5)
+
+
+def test_skipping_empty_patches_keeps_exactly_the_occupied_ones() -> None:
+    config = GSLRMConfig(width=64, head_dim=16, num_layers=1, skip_empty_patches=True)
+    views = random_views(2)
+    gaussians = GSLRM(config)(views)
+    occupied_patches = 2 * 2 * 2  # rows 8..24 and columns 10..20 touch 2 x 2 patches of 8 px in each of 2 views
+    assert len(gaussians) == 2 + occupied_patches * 64
+    pixels = views.cameras[0, 0].project(gaussians.means[0, 2 : 2 + 4 * 64])
+    assert bool(((pixels > 8) & (pixels < 24)).all())
+
+
+def test_skipping_nothing_is_the_same_as_not_skipping() -> None:
+    torch.manual_seed(1)
+    skipping = GSLRM(GSLRMConfig(width=64, head_dim=16, num_layers=1, skip_empty_patches=True))
+    plain = GSLRM(GSLRMConfig(width=64, head_dim=16, num_layers=1))
+    plain.load_state_dict(skipping.state_dict())
+    views = random_views(2)
+    full = Views(images=views.images, masks=torch.ones_like(views.masks), cameras=views.cameras)
+    torch.testing.assert_close(skipping(full).means, plain(full).means)
+
+
+def test_bf16_stays_close_in_depth() -> None:
+    torch.manual_seed(2)
+    model, views = GSLRM(TINY), Views.stack([random_views(6)[0]])
+    exact, quick = model(views).means, model(views, bf16=True).means
+    assert float((exact - quick)[:, 2:].norm(dim=-1).max()) < 0.02
+
+
+def test_facelift_rig_is_a_valid_context() -> None:
+    cameras = facelift_rig(size_px=16).reshape(1, 6)
+    views = Views(images=torch.rand(1, 6, 3, 16, 16), masks=torch.ones(1, 6, 1, 16, 16), cameras=cameras)
+    assert len(GSLRM(TINY)(views)) == 2 + 6 * 256

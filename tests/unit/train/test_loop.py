@@ -1,0 +1,164 @@
+"""The training loop: exact resume, order of the data, rates, alarms, clean stops."""
+
+import csv
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mouselift.data.dataset import MouseDataset
+from mouselift.data.layout import Sample, sample_folder_name, write_dataset, write_sample
+from mouselift.errors import InputError
+from mouselift.geometry import Cameras, Similarity, Views
+from mouselift.geometry.rigs import orbit
+from mouselift.models.framing_estimator import FramingEstimatorConfig
+from mouselift.models.generator import GeneratorConfig
+from mouselift.models.gslrm import GSLRMConfig
+from mouselift.train.loop import RunConfig, TrainingError, learning_rate, sample_indices, train
+from mouselift.train.tasks import FramingTask, GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
+
+SIZE = 32
+RUN = RunConfig(
+    steps=10, batch_size=2, accumulation=2, warmup_steps=2, log_every=5, validate_every=5, validation_samples=2, threads=1
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """Six samples of a coloured blob on the usual rig, and two free views of each."""
+    root = tmp_path_factory.mktemp("dataset")
+    generator = torch.Generator().manual_seed(0)
+    names = [sample_folder_name(i) for i in range(6)]
+    for index, name in enumerate(names):
+        ring = orbit(
+            [45.0 * i for i in range(8)], 20.0, fov_deg=30, size_px=SIZE, names=[f"ring_{i}" for i in range(8)]
+        )
+        free = orbit([10.0, 200.0], [40.0, 80.0], fov_deg=30, size_px=SIZE, names=["framed_0", "framed_1"])
+        cameras = Cameras.cat([ring, free])
+        masks = torch.zeros(10, 1, SIZE, SIZE)
+        masks[..., 10:22, 10:22] = 1
+        colour = torch.rand(3, generator=generator)[None, :, None, None].expand(10, 3, SIZE, SIZE)
+        write_sample(
+            root / name,
+            Views(images=colour, masks=masks, cameras=cameras),
+            sample_id=name,
+            frame_index=index,
+            scene_from_world=Similarity.identity(),
+        )
+    write_dataset(root, {"train": names[:4], "val": names[4:]}, {})
+    return root
+
+
+def generator_task() -> GeneratorTask:
+    torch.manual_seed(0)
+    model = GeneratorConfig(patch_size_px=8, width=64, head_dim=32, num_layers=1)
+    return GeneratorTask(model, GeneratorTaskConfig(), bf16=False)
+
+
+def gslrm_task() -> GSLRMTask:
+    torch.manual_seed(0)
+    model = GSLRMConfig(width=64, head_dim=32, num_layers=1, skip_empty_patches=True)
+    return GSLRMTask(model, GSLRMTaskConfig(), bf16=False)
+
+
+def framing_task() -> FramingTask:
+    torch.manual_seed(0)
+    model = FramingEstimatorConfig(size_px=32, width=64, head_dim=32, num_layers=1)
+    return FramingTask(model, bf16=False)
+
+
+TASKS = {"generator": generator_task, "gslrm": gslrm_task, "framing": framing_task}
+
+
+def run(task, dataset: Path, folder: Path, config: RunConfig = RUN):
+    return train(task, config, MouseDataset(dataset, "train"), MouseDataset(dataset, "val"), folder, {"kind": "test"})
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_resumed_run_equals_undisturbed_run_bit_for_bit(name: str, dataset: Path, tmp_path: Path) -> None:
+    run(TASKS[name](), dataset, tmp_path / "whole")
+
+    halves = TASKS[name]()
+    loss, calls = halves.loss, []
+
+    def stop_after_five_steps(samples, generator):
+        calls.append(1)
+        if len(calls) == 5 * RUN.accumulation:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(samples, generator)
+
+    halves.loss = stop_after_five_steps
+    assert run(halves, dataset, tmp_path / "halves").step == 5
+    assert run(TASKS[name](), dataset, tmp_path / "halves").step == 10
+    whole, resumed = (load_file(tmp_path / f / "final.safetensors") for f in ("whole", "halves"))
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_learns_its_blobs(name: str, dataset: Path, tmp_path: Path) -> None:
+    config = replace(RUN, steps=40, learning_rate=2e-3, log_every=10, validate_every=20, skip_norm=1e4)
+    run(TASKS[name](), dataset, tmp_path, config)
+    with (tmp_path / "log.csv").open() as file:
+        losses = [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    assert (tmp_path / "best.safetensors").is_file()
+    assert (tmp_path / "panels" / "latest.png").is_file()
+
+
+def test_damaged_or_foreign_checkpoint_is_refused(dataset: Path, tmp_path: Path) -> None:
+    config = replace(RUN, steps=2)
+    run(generator_task(), dataset, tmp_path, config)
+    whole = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="expected a checkpoint of this very configuration"):
+        run(generator_task(), dataset, tmp_path, config)
+    (tmp_path / "last.pt").write_bytes(whole)
+    with pytest.raises(InputError, match="expected a checkpoint of this very configuration"):
+        run(gslrm_task(), dataset, tmp_path, config)
+
+
+class ExplodingTask:
+    """A model whose gradient is never finite."""
+
+    better = "score"
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(1, 1, bias=False)
+
+    def loss(self, samples: Sequence[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        return self.model.weight.sum() * float("nan"), {}
+
+    def validate(self, model, samples: Sequence[Sample]) -> tuple[dict[str, float], Tensor]:
+        return {"score": 0.0}, torch.zeros(3, 8, 8)
+
+
+def test_skipped_steps_leave_the_weights_alone_and_stop_the_run(dataset: Path, tmp_path: Path) -> None:
+    task = ExplodingTask()
+    before = task.model.weight.detach().clone()
+    with pytest.raises(TrainingError, match="5 of the last 5 steps were skipped"):
+        run(task, dataset, tmp_path)
+    assert torch.equal(task.model.weight, before)
+
+
+def test_every_epoch_visits_every_sample_once() -> None:
+    order = sample_indices(7, seed=3, first=0, count=21)
+    for epoch in range(3):
+        assert sorted(order[7 * epoch : 7 * epoch + 7]) == list(range(7))
+    assert order[:7] != order[7:14]
+    assert sample_indices(7, seed=3, first=5, count=4) == order[5:9]
+
+
+def test_rate_warms_up_then_falls_to_its_end() -> None:
+    config = RunConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_rate_share=0.1)
+    rates = [learning_rate(config, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
