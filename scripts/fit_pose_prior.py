@@ -2,12 +2,12 @@
 
     python scripts/fit_pose_prior.py LABELS.mat MOCAP.h5 src/mouselift/assets/pose_prior.npz
 
-LABELS.mat is DANNCE's `markerless_mouse_1/label3d_dannce.mat` (81 hand-labelled instants, 22 keypoints, mm, +Z up; MIT);
-MOCAP.h5 is stac-mjx's `test_mouse_mocap_3600_frames.h5` (3600 frames, 34 keypoints, mm; BSD-3-Clause).
+LABELS.mat is DANNCE's `markerless_mouse_1/label3d_dannce.mat` (81 hand-labelled instants, 22 keypoints, mm, +Z up;
+MIT); MOCAP.h5 is stac-mjx's `test_mouse_mocap_3600_frames.h5` (3600 frames, 34 keypoints, mm; BSD-3-Clause).
 
-Every instant gets its own joint rotations; each recording gets its own bone scales and its own places of the keypoints on
-the joints, because labellers click on skin and our joints lie inside. Angles are mirrored left to right, so that the prior
-has no handedness. What is stored: mean, principal components, their standard deviations, and limits of every angle.
+Every instant gets its own joint rotations; each recording gets its own bone scales and its own places of the keypoints
+on the joints, because labellers click on skin and our joints lie inside. Angles are mirrored left to right, so that the
+prior has no handedness. What is stored: mean, principal components, their standard deviations, limits of every angle.
 """
 
 import sys
@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import torch
 from scipy.io import loadmat
+from scipy.spatial.transform import Rotation
 
 from mouselift.synth.body import procedural_mouse
 from mouselift.synth.skeleton import INDEX, JOINTS, KEYPOINTS, LEAVES, PARENTS, rest_joints
@@ -26,25 +27,37 @@ NUM_COMPONENTS = 24
 ITERATIONS = 700
 MOCAP_STRIDE = 6
 KEYPOINT_SIGMA_MM = 2.0
-STIFFNESS = {"lumbar": 1.2, "thorax": 1.2, "chest": 1.2, "ear": 4.0, "tail": 0.8, "shoulder": 0.7, "hip": 0.7}  # 1 / rad
+STIFFNESS = {
+    "lumbar": 1.2,
+    "thorax": 1.2,
+    "chest": 1.2,
+    "ear": 4.0,
+    "tail": 0.8,
+    "shoulder": 0.7,
+    "hip": 0.7,
+}  # 1 / rad
 OFFSET_SIGMA_MM = 3.0
 # stac-mjx landmark -> joint that carries it, and where on the rest skeleton it starts.
 MOCAP_LANDMARKS = {
     "Nose": ("head", "nose"), "TTI": ("pelvis", "tail_0"), "Neck": ("neck", "neck"), "Head": ("head", "head"),
-    "Trunk": ("lumbar", "lumbar"), "Spine": ("chest", "chest"), "Tail_0": ("tail_1", "tail_2"), "Tail_1": ("tail_2", "tail_3"),
-    "Tail_2": ("tail_4", "tail_5"), "Tail_3": ("tail_5", "tail_6"), "Tail_4": ("tail_6", "tail_7"), "TailTip": ("tail_7", "tail_tip"),
+    "Trunk": ("lumbar", "lumbar"), "Spine": ("chest", "chest"),
+    "Tail_0": ("tail_1", "tail_2"), "Tail_1": ("tail_2", "tail_3"), "Tail_2": ("tail_4", "tail_5"),
+    "Tail_3": ("tail_5", "tail_6"), "Tail_4": ("tail_6", "tail_7"), "TailTip": ("tail_7", "tail_tip"),
 } | {
     f"{name}_{s}": (f"{joint}_{s}" if joint not in INDEX else joint, f"{at}_{s}")
     for s in "LR"
     for name, joint, at in (
-        ("Ear", "head", "ear_tip"), ("Shoulder", "chest", "shoulder"), ("Elbow", "shoulder", "elbow"), ("Wrist", "elbow", "wrist"),
-        ("Forepaw", "wrist", "paw"), ("Hip", "pelvis", "hip"), ("Knee", "hip", "knee"), ("Heel", "knee", "ankle"), ("MTP", "ankle", "toe"),
+        ("Ear", "head", "ear_tip"), ("Shoulder", "chest", "shoulder"), ("Elbow", "shoulder", "elbow"),
+        ("Wrist", "elbow", "wrist"), ("Forepaw", "wrist", "paw"), ("Hip", "pelvis", "hip"),
+        ("Knee", "hip", "knee"), ("Heel", "knee", "ankle"), ("MTP", "ankle", "toe"),
     )
 }  # fmt: skip
 MOCAP_ORDER = (
-    "Nose Ear_R Ear_L TTI TailTip Head Trunk Tail_0 Tail_1 Tail_2 Shoulder_L Shoulder_R Knee_L Knee_R Neck Elbow_L Elbow_R Wrist_L "
-    "Wrist_R Forepaw_L Forepaw_R Heel_L Heel_R Spine Eye_L Eye_R Tail_3 Tail_4 Hip_L Hip_R Lisfranc_R MTP_L Lisfranc_L MTP_R"
-).split()
+    "Nose", "Ear_R", "Ear_L", "TTI", "TailTip", "Head", "Trunk", "Tail_0", "Tail_1", "Tail_2", "Shoulder_L",
+    "Shoulder_R", "Knee_L", "Knee_R", "Neck", "Elbow_L", "Elbow_R", "Wrist_L", "Wrist_R", "Forepaw_L",
+    "Forepaw_R", "Heel_L", "Heel_R", "Spine", "Eye_L", "Eye_R", "Tail_3", "Tail_4", "Hip_L", "Hip_R",
+    "Lisfranc_R", "MTP_L", "Lisfranc_L", "MTP_R",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,12 +70,14 @@ class Recording:
 
 
 def read_labels(path: Path) -> Recording:
+    """The hand-labelled instants."""
     points = loadmat(path)["labelData"][0, 0]["data_3d"][0, 0].reshape(-1, len(KEYPOINTS), 3)
     body = procedural_mouse()
     return Recording(torch.tensor(points).float(), body.keypoint_joints.tolist(), torch.tensor(body.keypoints))
 
 
 def read_mocap(path: Path) -> Recording:
+    """Every `MOCAP_STRIDE`-th frame of the motion capture, turned upright."""
     with h5py.File(path) as file:
         tracks = np.asarray(file["tracks"])[::MOCAP_STRIDE, 0]
     tracks = tracks @ upright_rotation(tracks).T
@@ -85,12 +100,15 @@ def upright_rotation(tracks: np.ndarray) -> np.ndarray:
 
 
 def exp_so3(vectors: torch.Tensor) -> torch.Tensor:
+    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3)."""
     x, y, z = vectors.unbind(-1)
     o = torch.zeros_like(x)
     return torch.linalg.matrix_exp(torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*vectors.shape[:-1], 3, 3))
 
 
-def forward(root: torch.Tensor, shift: torch.Tensor, angles: torch.Tensor, bone_scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(
+    root: torch.Tensor, shift: torch.Tensor, angles: torch.Tensor, bone_scales: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Turns (T, J, 3, 3) and positions (T, J, 3) of all joints."""
     rest = torch.tensor(rest_joints())
     local = exp_so3(angles)
@@ -119,12 +137,12 @@ def first_root(recording: Recording) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def log_so3(rotation: np.ndarray) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
-
+    """Axis-angle vectors (..., 3) of rotation matrices (..., 3, 3)."""
     return Rotation.from_matrix(rotation).as_rotvec()
 
 
 def stiffness() -> torch.Tensor:
+    """How strongly each joint (J,) is held at rest, 1 / rad; leaves and the root's own entry do not turn at all."""
     values = [1e3 if name in LEAVES or name == "pelvis" else STIFFNESS.get(name.split("_")[0], 1.0) for name in JOINTS]
     return torch.tensor(values)
 
@@ -139,15 +157,24 @@ def fit(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     targets = torch.nan_to_num(recording.points)
     places = recording.places - torch.tensor(rest_joints())[recording.carriers]
     optimiser = torch.optim.Adam(
-        [{"params": [angles, root], "lr": 0.03}, {"params": [shift], "lr": 0.3}, {"params": [log_scales], "lr": 0.01}, {"params": [offsets], "lr": 0.05}]
+        [
+            {"params": [angles, root], "lr": 0.03},
+            {"params": [shift], "lr": 0.3},
+            {"params": [log_scales], "lr": 0.01},
+            {"params": [offsets], "lr": 0.05},
+        ]
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ITERATIONS)
     error = torch.zeros(())
     for _ in range(ITERATIONS):
         turns, positions = forward(root, shift, angles, log_scales.exp())
-        predicted = positions[:, recording.carriers] + (turns[:, recording.carriers] @ (places + offsets)[..., None])[..., 0]
+        predicted = (
+            positions[:, recording.carriers] + (turns[:, recording.carriers] @ (places + offsets)[..., None])[..., 0]
+        )
         error = (predicted - targets).norm(dim=-1)
-        data = torch.nn.functional.huber_loss(error / KEYPOINT_SIGMA_MM, torch.zeros_like(error), reduction="none", delta=2.0)
+        data = torch.nn.functional.huber_loss(
+            error / KEYPOINT_SIGMA_MM, torch.zeros_like(error), reduction="none", delta=2.0
+        )
         prior = (stiffness()[:, None] * angles).square().sum() / len(root)
         shape = (offsets / OFFSET_SIGMA_MM).square().sum() + (log_scales / 0.15).square().sum()
         loss = (data * seen).sum() / len(root) + prior + 0.02 * shape
@@ -169,11 +196,15 @@ def tilt(root: np.ndarray) -> np.ndarray:
 
 def mirrored(angles: np.ndarray) -> np.ndarray:
     """The same poses seen in a mirror: left and right joints swapped, rotations about X and Z reversed."""
-    swap = [INDEX[name[:-1] + {"L": "R", "R": "L"}[name[-1]]] if name[-2:] in ("_L", "_R") else i for i, name in enumerate(JOINTS)]
+    swap = [
+        INDEX[name[:-1] + {"L": "R", "R": "L"}[name[-1]]] if name[-2:] in ("_L", "_R") else i
+        for i, name in enumerate(JOINTS)
+    ]
     return angles[:, swap] * np.array([-1, 1, -1])
 
 
 def main(labels: Path, mocap: Path, out: Path) -> None:
+    """Fit both recordings, share the weight between them, write the statistics."""
     torch.manual_seed(0)
     poses, weights = [], []
     for recording, weight in ((read_labels(labels), 0.6), (read_mocap(mocap), 0.4)):

@@ -14,7 +14,8 @@ from scipy import sparse
 from scipy.interpolate import PchipInterpolator
 from skimage.measure import marching_cubes
 
-from mouselift.synth.body import NUM_INFLUENCES, Region, along_surface, normalise, vertex_normals
+from mouselift.synth.body import Region, along_surface, normalise, strongest, vertex_normals
+from mouselift.synth.dress import comb, hair_lengths, paint_regions
 from mouselift.synth.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS, PARENTS, TAIL_LENGTH_MM, rest_joints
 
 Field = Callable[[np.ndarray], np.ndarray]  # (n, 3) points -> (n,) signed distance, negative inside
@@ -23,9 +24,10 @@ Field = Callable[[np.ndarray], np.ndarray]  # (n, 3) points -> (n,) signed dista
 PROFILE = np.array(
     [
         (-40.5, 13.6, 1.2, 1.2), (-38.5, 13.8, 4.2, 4.4), (-35.0, 14.9, 8.2, 8.4), (-30.0, 16.6, 11.4, 11.5),
-        (-22.0, 18.3, 13.4, 13.5), (-13.0, 18.9, 13.7, 13.7), (-3.0, 18.2, 12.7, 12.7), (6.0, 17.6, 11.2, 11.4),
-        (13.0, 18.0, 10.0, 10.3), (19.0, 18.9, 9.2, 9.4), (25.0, 19.2, 8.6, 8.7), (31.0, 18.2, 7.4, 7.5),
-        (36.0, 16.6, 5.8, 6.0), (40.0, 15.2, 4.5, 4.7), (43.5, 14.0, 3.2, 3.4), (45.8, 13.3, 1.9, 2.1), (47.0, 13.0, 0.3, 0.3),
+        (-22.0, 18.3, 13.9, 13.6), (-13.0, 18.9, 13.9, 13.8), (-3.0, 18.2, 12.6, 12.8), (6.0, 17.6, 10.9, 11.4),
+        (13.0, 18.0, 9.7, 10.3), (19.0, 18.9, 9.0, 9.4), (25.0, 19.2, 8.6, 8.7), (31.0, 18.2, 7.4, 7.5),
+        (36.0, 16.6, 5.8, 6.0), (40.0, 15.2, 4.5, 4.7), (43.5, 14.0, 3.2, 3.4),
+        (45.8, 13.3, 1.9, 2.1), (47.0, 13.0, 0.3, 0.3),
     ]
 )  # fmt: skip
 EYE_CENTRE, EYE_RADIUS = np.array([33.2, 5.6, 20.6]), 1.9
@@ -34,8 +36,9 @@ EAR_OPENING = normalise(np.array([0.62, 0.72, 0.20]))  # direction in which the 
 TAIL_RADIUS = (1.6, 0.5)
 
 
-def ellipsoid(centre: np.ndarray, radii: np.ndarray) -> Field:
-    return lambda p: (np.linalg.norm((p - centre) / radii, axis=1) - 1) * np.min(radii)
+def ball(centre: np.ndarray, radius: float) -> Field:
+    """A sphere."""
+    return lambda p: np.linalg.norm(p - centre, axis=1) - radius
 
 
 def cone(a: np.ndarray, b: np.ndarray, radius_a: float, radius_b: float) -> Field:
@@ -78,10 +81,12 @@ def smooth_union(fields: list[Field], blend: float) -> Field:
 
 
 def mirrored(p: np.ndarray, sign: float) -> np.ndarray:
+    """The same points on the other side of the animal."""
     return p * np.array([1.0, sign, 1.0])
 
 
 def legs(joints: dict[str, np.ndarray]) -> list[Field]:
+    """Upper and lower segments of the four legs, without paws."""
     fields: list[Field] = []
     for side in "LR":
         j = {name[:-2]: joints[name] for name in joints if name.endswith(f"_{side}")}
@@ -95,6 +100,7 @@ def legs(joints: dict[str, np.ndarray]) -> list[Field]:
 
 
 def fore_paw(wrist: np.ndarray, paw: np.ndarray) -> Field:
+    """A palm with four toes."""
     forward = normalise(paw - wrist)
     side = normalise(np.cross([0, 0, 1.0], forward))
     palm = wrist + 0.45 * (paw - wrist)
@@ -107,6 +113,7 @@ def fore_paw(wrist: np.ndarray, paw: np.ndarray) -> Field:
 
 
 def hind_paw(ankle: np.ndarray, toe: np.ndarray) -> Field:
+    """A long foot with five toes."""
     forward = normalise(toe - ankle)
     side = normalise(np.cross([0, 0, 1.0], forward))
     ball = ankle + 0.62 * (toe - ankle)
@@ -138,8 +145,11 @@ def ear(base: np.ndarray, tip: np.ndarray) -> Field:
 
 
 def tail(joints: dict[str, np.ndarray]) -> Field:
+    """A thin cone with a thicker root."""
     start, end = joints["tail_0"] + [2.5, 0, 0.2], joints["tail_tip"]
-    return smooth_union([cone(start, start + 0.12 * (end - start), 2.6, TAIL_RADIUS[0]), cone(start, end, *TAIL_RADIUS)], 0.5)
+    return smooth_union(
+        [cone(start, start + 0.12 * (end - start), 2.6, TAIL_RADIUS[0]), cone(start, end, *TAIL_RADIUS)], 0.5
+    )
 
 
 def mesh(field: Field, low: np.ndarray, high: np.ndarray, voxel: float) -> tuple[np.ndarray, np.ndarray]:
@@ -151,10 +161,6 @@ def mesh(field: Field, low: np.ndarray, high: np.ndarray, voxel: float) -> tuple
     return vertices + low, faces
 
 
-def segment_distance(p: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return cone(a, b, 0.0, 0.0)(p)
-
-
 # Bones that may move the trunk mesh, with the radius around each that belongs to it.
 TRUNK_BONES = {
     "pelvis": 13.0, "lumbar": 13.5, "thorax": 12.5, "chest": 10.5, "neck": 9.5, "head": 8.0,
@@ -163,6 +169,7 @@ TRUNK_BONES = {
 
 
 def bone_end(name: str, joints: dict[str, np.ndarray]) -> np.ndarray:
+    """Where the bone of a joint ends."""
     children = [JOINTS[i] for i, parent in enumerate(PARENTS) if parent == INDEX[name]]
     chain = {"pelvis": "lumbar", "chest": "neck", "head": "nose"}
     return joints[chain.get(name, children[0])]
@@ -173,7 +180,7 @@ def trunk_weights(p: np.ndarray, faces: np.ndarray, joints: dict[str, np.ndarray
     weights = np.zeros((len(p), len(JOINTS)))
     names = [f"{n}_{s}" if f"{n}_L" in INDEX else n for n in TRUNK_BONES for s in "LR"]
     for name in dict.fromkeys(names):
-        distance = segment_distance(p, joints[name], bone_end(name, joints)) / TRUNK_BONES[name.split("_")[0]]
+        distance = cone(joints[name], bone_end(name, joints), 0.0, 0.0)(p) / TRUNK_BONES[name.split("_")[0]]
         weights[:, INDEX[name]] = np.exp(-((np.maximum(distance, 0.15) / 0.42) ** 2) - 2.0 * distance)
         if name.endswith(("_L", "_R")):
             sign = 1.0 if name.endswith("_L") else -1.0
@@ -187,7 +194,9 @@ def diffuse(values: np.ndarray, faces: np.ndarray, steps: int) -> np.ndarray:
     """Average over neighbours, `steps` times."""
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     n = len(values)
-    adjacency = sparse.coo_matrix((np.ones(2 * len(pairs)), (np.r_[pairs[:, 0], pairs[:, 1]], np.r_[pairs[:, 1], pairs[:, 0]])), (n, n))
+    adjacency = sparse.coo_matrix(
+        (np.ones(2 * len(pairs)), (np.r_[pairs[:, 0], pairs[:, 1]], np.r_[pairs[:, 1], pairs[:, 0]])), (n, n)
+    )
     adjacency = (adjacency.tocsr() > 0).astype(float)
     degree = np.asarray(adjacency.sum(1))
     for _ in range(steps):
@@ -196,15 +205,25 @@ def diffuse(values: np.ndarray, faces: np.ndarray, steps: int) -> np.ndarray:
 
 
 def one_hot(n: int, **shares: np.ndarray | float) -> np.ndarray:
+    """Weights (n, J) that belong to the named joints only."""
     weights = np.zeros((n, len(JOINTS)))
     for name, share in shares.items():
         weights[:, INDEX[name]] = share
     return weights
 
 
+def tip_weights(p: np.ndarray, start: str, end: str, joints: dict[str, np.ndarray]) -> np.ndarray:
+    """A paw or an ear follows its own joint, and the joint above it at the root."""
+    along = (p - joints[start]) @ normalise(joints[end] - joints[start])
+    own = np.clip((along + 1.2) / 2.4, 0, 1)
+    return one_hot(len(p), **{start: own, JOINTS[PARENTS[INDEX[start]]]: 1 - own})
+
+
 def tail_weights(p: np.ndarray, joints: dict[str, np.ndarray]) -> np.ndarray:
     """Linear blends between neighbouring segments, along the tail."""
-    along = (joints["tail_0"][0] - p[:, 0]) / TAIL_LENGTH_MM * NUM_TAIL_JOINTS - 0.5  # 0 in the middle of the first segment
+    along = (
+        joints["tail_0"][0] - p[:, 0]
+    ) / TAIL_LENGTH_MM * NUM_TAIL_JOINTS - 0.5  # 0 in the middle of the first segment
     weights = np.zeros((len(p), len(JOINTS)))
     for i in range(NUM_TAIL_JOINTS):
         weights[:, INDEX[f"tail_{i}"]] = np.clip(1 - np.abs(np.clip(along, 0, NUM_TAIL_JOINTS - 1) - i), 0, 1)
@@ -214,108 +233,62 @@ def tail_weights(p: np.ndarray, joints: dict[str, np.ndarray]) -> np.ndarray:
     return weights
 
 
-def trunk_regions(p: np.ndarray, normals: np.ndarray, joints: dict[str, np.ndarray]) -> np.ndarray:
-    x, z = p[:, 0], p[:, 2]
-    regions = np.full(len(p), Region.BACK)
-    regions[(normals[:, 2] < -0.45) & (x < 26)] = Region.BELLY
-    regions[x > 24] = Region.FACE
-    regions[(x > 36.5) & (x < 44.5) & (np.abs(normals[:, 1]) > 0.45) & (z < 16.5)] = Region.WHISKER_PAD
-    regions[x > 45.0] = Region.NOSE
-    for side in "LR":
-        regions[np.linalg.norm(p - joints[f"ankle_{side}"], axis=1) < 2.8] = Region.FOOT
-        regions[np.linalg.norm(p - joints[f"wrist_{side}"], axis=1) < 2.2] = Region.FOOT
-    return regions
-
-
-def trunk_fur(p: np.ndarray, regions: np.ndarray, joints: dict[str, np.ndarray]) -> np.ndarray:
-    """Hair length: long on rump and flank, short on the face and on the lower legs."""
-    length = np.interp(p[:, 0], [-40, -34, -15, 5, 20, 26, 34, 40, 45], [1.5, 4.0, 4.8, 4.2, 3.4, 2.5, 1.6, 1.1, 0.6])
-    for side in "LR":
-        for joint, reach in (("ankle", 14.0), ("wrist", 11.0)):
-            near = np.clip(np.linalg.norm(p - joints[f"{joint}_{side}"], axis=1) / reach, 0, 1)
-            length = np.minimum(length, 1.0 + (length - 1.0) * near)
-    return np.where(np.isin(regions, [Region.FOOT, Region.NOSE]), 0.0, length)
-
-
-def trunk_flow(p: np.ndarray, weights: np.ndarray, joints: dict[str, np.ndarray]) -> np.ndarray:
-    """Hair lies tail-wards and a little downwards; on the legs towards the paw."""
-    flow = np.tile([-1.0, 0.0, -0.25], (len(p), 1))
-    for side in "LR":
-        for name in ("shoulder", "elbow", "hip", "knee"):
-            bone = normalise(bone_end(f"{name}_{side}", joints) - joints[f"{name}_{side}"])
-            flow += 1.6 * weights[:, [INDEX[f"{name}_{side}"]]] * (0.6 * bone + [-0.2, 0, -0.5])
-    return flow
-
-
 def build() -> dict[str, np.ndarray]:
     """All parts of the body, joined, as the arrays that are stored."""
     joints = dict(zip(JOINTS, rest_joints().astype(float), strict=True))
-    parts: list[tuple[np.ndarray, ...]] = []  # vertices, faces, dense weights, regions, fur, flow
-
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # vertices, faces, dense weights
     p, f = mesh(smooth_union([trunk(), *legs(joints)], 2.5), np.array([-44, -24, -1.0]), np.array([49, 24, 36.0]), 0.95)
-    weights = trunk_weights(p, f, joints)
-    regions = trunk_regions(p, vertex_normals(p, f), joints)
-    parts.append((p, f, weights, regions, trunk_fur(p, regions, joints), trunk_flow(p, weights, joints)))
-
+    parts.append((p, f, trunk_weights(p, f, joints)))
     p, f = mesh(tail(joints), np.array([-118, -4, -1.0]), np.array([-31, 4, 19.0]), 0.6)
-    parts.append((p, f, tail_weights(p, joints), np.full(len(p), Region.TAIL), np.full(len(p), 0.5), np.tile([-1.0, 0, 0], (len(p), 1))))
-
+    parts.append((p, f, tail_weights(p, joints)))
     for side, sign in (("L", 1.0), ("R", -1.0)):
-        for kind, make, ends, voxel in (
-            ("fore", fore_paw, ("wrist", "paw"), 0.33),
-            ("hind", hind_paw, ("ankle", "toe"), 0.4),
-            ("ear", ear, ("ear", "ear_tip"), 0.48),
+        for make, start, end, voxel in (
+            (fore_paw, "wrist", "paw", 0.33),
+            (hind_paw, "ankle", "toe", 0.4),
+            (ear, "ear", "ear_tip", 0.48),
         ):
-            left = [joints[f"{end}_L"].copy() for end in ends]
-            low, high = np.minimum(*left) - 8, np.maximum(*left) + 8
-            p, f = mesh(make(*left), low, high, voxel)
-            if sign < 0:
-                p, f = mirrored(p, sign), f[:, ::-1]
-            n, mover = len(p), f"{ends[0]}_{side}"
-            if kind == "ear":
-                inside = np.clip((np.linalg.norm(p - joints[mover], axis=1) - 1.0) / 3.0, 0, 1)
-                moved = one_hot(n, **{mover: inside, "head": 1 - inside})
-                flow = np.tile(normalise(joints[f"ear_tip_{side}"] - joints[mover]), (n, 1))
-                parts.append((p, f, moved, np.full(n, Region.EAR), np.full(n, 0.6), flow))
-            else:
-                start, end = joints[mover], joints[f"{ends[1]}_{side}"]
-                inside = np.clip(((p - start) @ normalise(end - start) + 1.2) / 2.4, 0, 1)
-                upper = JOINTS[PARENTS[INDEX[mover]]]
-                moved = one_hot(n, **{mover: inside, upper: 1 - inside})
-                parts.append((p, f, moved, np.full(n, Region.FOOT), np.zeros(n), np.tile(normalise(end - start), (n, 1))))
+            left = joints[f"{start}_L"].copy(), joints[f"{end}_L"].copy()
+            p, f = mesh(make(*left), np.minimum(*left) - 8, np.maximum(*left) + 8, voxel)
+            p, f = (p, f) if sign > 0 else (mirrored(p, sign), f[:, ::-1])
+            parts.append((p, f, tip_weights(p, f"{start}_{side}", f"{end}_{side}", joints)))
+    num_skin = sum(len(p) for p, _, _ in parts)
+    for sign in (1.0, -1.0):
         eye = EYE_CENTRE * [1, sign, 1]
-        p, f = mesh(ellipsoid(eye, np.full(3, EYE_RADIUS)), eye - 2.5, eye + 2.5, 0.45)
-        parts.append((p, f, one_hot(len(p), head=1.0), np.full(len(p), Region.EYE), np.zeros(len(p)), np.tile([-1.0, 0, 0], (len(p), 1))))
-    return pack(parts)
+        p, f = mesh(ball(eye, EYE_RADIUS), eye - 2.5, eye + 2.5, 0.45)
+        parts.append((p, f, one_hot(len(p), head=1.0)))
+    return pack(parts, num_skin)
 
 
-def pack(parts: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
-    """Join parts, keep the strongest influences, and quantise."""
-    starts = np.cumsum([0] + [len(part[0]) for part in parts])
-    vertices = np.concatenate([part[0] for part in parts])
-    faces = np.concatenate([part[1] + start for part, start in zip(parts, starts, strict=False)])
-    dense = np.concatenate([part[2] for part in parts])
-    influences = np.argsort(-dense, axis=1, kind="stable")[:, :NUM_INFLUENCES]
-    weights = np.take_along_axis(dense, influences, axis=1)
-    weights = np.round(255 * weights / weights.sum(1, keepdims=True))
-    flow = along_surface(np.concatenate([part[5] for part in parts]), vertex_normals(vertices, faces))
+def pack(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], num_skin: int) -> dict[str, np.ndarray]:
+    """Join parts (the eyes are what follows `num_skin` vertices), dress them, and quantise."""
+    starts = np.cumsum([0] + [len(p) for p, _, _ in parts])
+    vertices = np.concatenate([p for p, _, _ in parts])
+    faces = np.concatenate([f + start for (_, f, _), start in zip(parts, starts, strict=False)])
+    dense = np.concatenate([weights for _, _, weights in parts])
+    normals = vertex_normals(vertices, faces)
+    regions = paint_regions(vertices, normals, dense, rest_joints())
+    regions[num_skin:] = Region.EYE
+    fur = hair_lengths(vertices, regions, rest_joints())
+    influences, weights = strongest(dense)
     return {
         "vertices_um": np.round(vertices * 1000).astype(np.int32),
         "faces": faces.astype(np.uint16),
         "influences": influences.astype(np.uint8),
-        "weights": weights.astype(np.uint8),
-        "regions": np.concatenate([part[3] for part in parts]).astype(np.uint8),
-        "fur_um": np.round(np.concatenate([part[4] for part in parts]) * 1000).astype(np.uint16),
-        "flow": flow.astype(np.float16),
+        "weights": np.round(255 * weights).astype(np.uint8),
+        "regions": regions.astype(np.uint8),
+        "fur_um": np.round(fur * 1000).astype(np.uint16),
+        "flow": along_surface(comb(dense, rest_joints()), normals).astype(np.float16),
     }
 
 
 def main(out: Path) -> None:
+    """Build the body and store it."""
     arrays = build()
     if len(arrays["vertices_um"]) > np.iinfo(np.uint16).max:
         raise ValueError("too many vertices for 16-bit faces: use larger voxels")
     np.savez_compressed(out, **arrays)
-    print(f"{out}: {len(arrays['vertices_um'])} vertices, {len(arrays['faces'])} faces, {out.stat().st_size / 1000:.0f} kB")
+    num_vertices, num_faces = len(arrays["vertices_um"]), len(arrays["faces"])
+    print(f"{out}: {num_vertices} vertices, {num_faces} faces, {out.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -44,9 +44,7 @@ def random_cameras(
     generator: torch.Generator, *batch: int, distorted: bool = False, names: tuple[str, ...] = ()
 ) -> Cameras:
     """Cameras 2.5 to 3.5 units from the origin, which they look about at; off-centre, with skew."""
-    eyes = F.normalize(normal(generator, *batch, 3), dim=-1) * uniform(
-        generator, *batch, 1, low=2.5, high=3.5
-    )
+    eyes = F.normalize(normal(generator, *batch, 3), dim=-1) * uniform(generator, *batch, 1, low=2.5, high=3.5)
     K = torch.zeros(*batch, 3, 3, dtype=torch.float64)
     K[..., 0, 0] = uniform(generator, *batch, low=35.0, high=55.0)
     K[..., 1, 1] = uniform(generator, *batch, low=35.0, high=55.0)

@@ -1,2 +1,3 @@
 """MouseLift."""
+
 __version__ = "0.1.0"

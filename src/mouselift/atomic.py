@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise InputError(f"{path}: expected a place that can be written to, found: {error.strerror}") from error
+        raise InputError(f"{path}: expected a place to write to, found: {error.strerror}") from error
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -40,6 +41,36 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Fill a temporary folder beside `folder`, and give it that name once it is whole; an earlier one is replaced.
+
+    When the block raises, the temporary folder goes and an earlier folder of that name stays as it was.
+
+    Args:
+        folder: Where the folder shall be in the end; parents are made.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        InputError: If it cannot be made there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:64]}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder}: expected a place that can be written to, found: {error.strerror}") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes private folders
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -62,7 +62,9 @@ def reconstruct(
     from mouselift.reconstruct import ReconstructConfig, reconstruct, reconstruct_sample
 
     if (picture is None) == (sample is None):
-        raise InputError("expected either a picture or --sample FOLDER, found " + ("neither" if picture is None else "both"))
+        raise InputError(
+            "expected either a picture or --sample FOLDER, found " + ("neither" if picture is None else "both")
+        )
     check_output(out, overwrite)
     config = ReconstructConfig(steps=steps, seed=seed, elevation_deg=elevation_deg, fov_deg=fov_deg, device=device)
     models = load_models(gslrm, generator, framing) if any((gslrm, generator, framing)) else None
@@ -92,7 +94,7 @@ def demo(out: Out = Path("demo_out"), overwrite: bool = True) -> None:
 def synth(
     out: Out,
     num: int,
-    val: int = 0,
+    val_share: float = 0.05,
     first_seed: int = 0,
     workers: int = 1,
     config: Path | None = None,
@@ -103,7 +105,7 @@ def synth(
     Args:
         out: The dataset folder.
         num: Number of samples.
-        val: How many of them, the last ones, are held out.
+        val_share: Share of the samples, the last ones, that is held out.
         first_seed: Seed of the first sample; sample i has seed first_seed + i.
         workers: Processes.
         config: YAML of a SynthConfig.
@@ -114,7 +116,7 @@ def synth(
     from mouselift.synthesize import synthesize_dataset
 
     settings = load_config(SynthConfig, config, overrides)
-    synthesize_dataset(settings, out, num, num_val=val, first_seed=first_seed, workers=workers)
+    synthesize_dataset(settings, out, num, first_seed, workers, val_share=val_share)
 
 
 @app.command

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mouselift.errors import InputError
 
 Config = TypeVar("Config")
+_Section = dict[str, Any]
 BASE_KEY = "base"  # a YAML file may name another one, relative to itself, and say only what differs
-STRICT = ConfigDict(extra="forbid")
 
 
 def load_config(kind: type[Config], path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -60,33 +60,35 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> _Section:
     try:
-        values = yaml.safe_load(path.read_text())
+        values: Any = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise InputError(f"expected a configuration file, found none at {path}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: expected YAML, found {str(error).splitlines()[0]}") from None
-    values = {} if values is None else values
-    if not isinstance(values, dict):
+    if values is not None and not isinstance(values, dict):
         raise InputError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
-    base = values.pop(BASE_KEY, None)
-    return values if base is None else _merged(_read_yaml(path.parent / str(base)), values)
+    section = cast(_Section, values or {})
+    base = section.pop(BASE_KEY, None)
+    return section if base is None else _merged(_read_yaml(path.parent / str(base)), section)
 
 
-def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: _Section, top: _Section) -> _Section:
     result = dict(base)
     for key, value in top.items():
         below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        both_sections = isinstance(below, dict) and isinstance(value, dict)
+        result[key] = _merged(cast(_Section, below), cast(_Section, value)) if both_sections else value
     return result
 
 
-def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+def _set(values: _Section, keys: list[str], value: Any, override: str) -> None:
     for key in keys[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
+        below = values.setdefault(key, {})
+        if not isinstance(below, dict):
             raise InputError(f"{override!r}: {key} is a value, not a section")
+        values = cast(_Section, below)
     values[keys[-1]] = value
 
 
@@ -97,5 +99,5 @@ def _unknown_keys(kind: Any, values: Mapping[str, Any], prefix: str = "") -> lis
     unknown = [prefix + str(key) for key in values if key not in fields]
     for key, value in values.items():
         if isinstance(value, Mapping) and key in fields:
-            unknown += _unknown_keys(fields[key], value, f"{prefix}{key}.")
+            unknown += _unknown_keys(fields[key], cast(Mapping[str, Any], value), f"{prefix}{key}.")
     return unknown

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,12 @@ class Row:
 
 
 def evaluate_single_view(
-    held_out: MouseDataset, training: MouseDataset, *, config: ReconstructConfig, models: Models, input_view: int = 0
+    held_out: MouseDataset,
+    training: MouseDataset,
+    *,
+    config: ReconstructConfig,
+    models: Models,
+    input_view: int = 0,
 ) -> tuple[list[Row], list[dict[str, Tensor]]]:
     """Reconstruct every held-out sample from one free photograph and compare with all of its other views.
 
@@ -81,8 +87,13 @@ def evaluate_single_view(
         for method, (images, alpha) in methods.items():
             figures = _figures(images, alpha, truth)
             rows += [
-                Row(sample=sample.sample_id, view=names[i], method=method, angle_deg=angles[i],
-                    figures={key: float(values[i]) for key, values in figures.items()})
+                Row(
+                    sample=sample.sample_id,
+                    view=names[i],
+                    method=method,
+                    angle_deg=angles[i],
+                    figures={key: float(values[i]) for key, values in figures.items()},
+                )
                 for i in range(len(others))
             ]
         pictures.append({"input": given.images, "truth": truth.images[:6], "made": methods["mouselift"][0][:6]})
@@ -105,8 +116,12 @@ def summarise(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
             low, high = torch.quantile(per_sample[draws].mean(1), torch.tensor([0.025, 0.975])).tolist()
             entry[metric] = {"mean": float(per_sample.mean()), "low": low, "high": high}
         entry["by_angle"] = [
-            {"from_deg": low, "to_deg": high, **{m: _mean([r.figures[m] for r in mine if low <= r.angle_deg < high]) for m in METRICS}}
-            for low, high in zip(ANGLE_EDGES_DEG, ANGLE_EDGES_DEG[1:], strict=False)
+            {
+                "from_deg": low,
+                "to_deg": high,
+                **{m: _mean([r.figures[m] for r in mine if low <= r.angle_deg < high]) for m in METRICS},
+            }
+            for low, high in pairwise(ANGLE_EDGES_DEG)
         ]
         summary[method] = entry
     return {"num_samples": len(samples), "mouselift": mouselift.__version__, "methods": summary}
@@ -118,7 +133,15 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["sample", "view", "method", "angle_deg", *METRICS])
         for row in rows:
-            writer.writerow([row.sample, row.view, row.method, f"{row.angle_deg:.1f}", *(f"{row.figures[m]:.4f}" for m in METRICS)])
+            writer.writerow(
+                [
+                    row.sample,
+                    row.view,
+                    row.method,
+                    f"{row.angle_deg:.1f}",
+                    *(f"{row.figures[m]:.4f}" for m in METRICS),
+                ]
+            )
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:

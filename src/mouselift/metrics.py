@@ -23,7 +23,9 @@ def psnr_fg(
     masks: Float[Tensor, "*batch 1 h w"],
 ) -> Float[Tensor, "*batch"]:
     """PSNR in dB over the pixels of the true subject; NaN where a view shows none."""
-    return -10 * torch.log10(_foreground_mean((predicted.clamp(0, 1) - target.clamp(0, 1)).square(), masks).clamp_min(1e-10))
+    return -10 * torch.log10(
+        _foreground_mean((predicted.clamp(0, 1) - target.clamp(0, 1)).square(), masks).clamp_min(1e-10)
+    )
 
 
 def ssim_fg(
@@ -42,6 +44,8 @@ def iou_alpha(alpha: Float[Tensor, "*batch 1 h w"], masks: Float[Tensor, "*batch
     return torch.where(union > 0, (a & b).sum(-1) / union.clamp_min(1), 1.0)
 
 
-def _foreground_mean(values: Float[Tensor, "*batch c h w"], masks: Float[Tensor, "*batch 1 h w"]) -> Float[Tensor, "*batch"]:
+def _foreground_mean(
+    values: Float[Tensor, "*batch c h w"], masks: Float[Tensor, "*batch 1 h w"]
+) -> Float[Tensor, "*batch"]:
     weights = (masks >= FOREGROUND).to(values).expand_as(values).flatten(-3)
     return (values.flatten(-3) * weights).sum(-1) / weights.sum(-1)

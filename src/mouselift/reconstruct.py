@@ -18,7 +18,13 @@ from mouselift.data.layout import Sample
 from mouselift.data.picture import Picture, read_picture
 from mouselift.errors import InputError
 from mouselift.geometry import Gaussians, Views
-from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIUS, azimuth_elevation_deg, mouse_rig
+from mouselift.geometry.rigs import (
+    FACELIFT_FRONT_DEG,
+    MOUSE_FOV_DEG,
+    RIG_RADIUS,
+    azimuth_elevation_deg,
+    mouse_rig,
+)
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.framing_estimator import fov_from_half_width
 
@@ -105,7 +111,11 @@ def reconstruct(
     config = config or ReconstructConfig()
     clock = _Clock()
     with clock.stage("read"):
-        given = picture if isinstance(picture, Picture) else read_picture(Path(picture), None if mask is None else Path(mask))
+        given = (
+            picture
+            if isinstance(picture, Picture)
+            else read_picture(Path(picture), None if mask is None else Path(mask))
+        )
     with clock.stage("segment"):
         raw_mask = segment_foreground(given.image, box=box) if given.mask is None else given.mask
         check_single_subject(raw_mask)
@@ -120,7 +130,11 @@ def reconstruct(
 
 
 def reconstruct_sample(
-    sample: Sample, input_views: list[int], *, config: ReconstructConfig | None = None, models: Models | None = None
+    sample: Sample,
+    input_views: list[int],
+    *,
+    config: ReconstructConfig | None = None,
+    models: Models | None = None,
 ) -> Reconstruction:
     """Reconstruct from calibrated views of a dataset sample, in its scene frame.
 
@@ -153,7 +167,11 @@ def reconstruct_sample(
         return _from_one_view(views, models, config, device, clock, settings, None)
     gaussians = _lift(views, models, device, clock)
     return Reconstruction(
-        gaussians=gaussians, context=views, num_inputs=len(input_views), timings_s=clock.seconds, settings=settings
+        gaussians=gaussians,
+        context=views,
+        num_inputs=len(input_views),
+        timings_s=clock.seconds,
+        settings=settings,
     )
 
 
@@ -195,7 +213,13 @@ def _framed(
 
 
 def _from_one_view(
-    view: Views, models: Models, config: ReconstructConfig, device: str, clock: _Clock, settings: Mapping[str, Any], whole: Picture | None
+    view: Views,
+    models: Models,
+    config: ReconstructConfig,
+    device: str,
+    clock: _Clock,
+    settings: Mapping[str, Any],
+    whole: Picture | None,
 ) -> Reconstruction:
     azimuth, _ = azimuth_elevation_deg(view.cameras)
     rig = mouse_rig(float(azimuth[0]), size_px=SIZE_PX)

@@ -10,7 +10,9 @@ SSIM_SIGMA = 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
-def ssim_map(predicted: Float[Tensor, "*batch 3 h w"], target: Float[Tensor, "*batch 3 h w"]) -> Float[Tensor, "*batch 3 h w"]:
+def ssim_map(
+    predicted: Float[Tensor, "*batch 3 h w"], target: Float[Tensor, "*batch 3 h w"]
+) -> Float[Tensor, "*batch 3 h w"]:
     """SSIM at every pixel and channel, population statistics, borders padded by reflection (as scikit-image pads)."""
     offsets = torch.arange(SSIM_WINDOW, dtype=predicted.dtype, device=predicted.device) - SSIM_WINDOW // 2
     kernel = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))

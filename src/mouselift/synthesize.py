@@ -38,8 +38,8 @@ def synthesize_dataset(
 ) -> None:
     """Write `num` samples of seeds first_seed, first_seed + 1, ... in the dataset layout.
 
-    Finished samples are left as they are, so a run that was cut off goes on where it stopped. The same configuration and
-    seed give the same bytes, whatever the number of workers. The last samples are the validation split.
+    Finished samples are left as they are, so a run that was cut off goes on where it stopped. The same configuration
+    and seed give the same bytes, whatever the number of workers. The last samples are the validation split.
 
     Args:
         config: What the samples are drawn from.
@@ -53,7 +53,10 @@ def synthesize_dataset(
         InputError: A count is out of range, or the folder holds samples of another configuration.
     """
     if num < 1 or workers < 1 or first_seed < 0 or not 0 <= val_share < 1:
-        raise InputError(f"expected num and workers >= 1, first_seed >= 0, val_share in [0, 1); found {num=} {workers=} {first_seed=} {val_share=}")
+        raise InputError(
+            "expected num and workers >= 1, first_seed >= 0 and val_share in [0, 1), "
+            f"found {num=} {workers=} {first_seed=} {val_share=}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     fingerprint = _fingerprint(config)
     names = [sample_folder_name(i) for i in range(num)]
@@ -72,7 +75,7 @@ def synthesize_dataset(
         "scene_units_per_mm": SCENE_PER_MM,
     }
     write_dataset(out, {"train": names[: num - num_val], "val": names[num - num_val :]}, record)
-    write_contact_sheet(out, names[: CONTACT_SHEET_ROWS])
+    write_contact_sheet(out, names[:CONTACT_SHEET_ROWS])
 
 
 def _run(make: partial[None], indices: Sequence[int], workers: int) -> Iterator[None]:
@@ -80,7 +83,9 @@ def _run(make: partial[None], indices: Sequence[int], workers: int) -> Iterator[
         yield from map(make, indices)
         return
     # spawn: a forked child would inherit the renderer's thread pool in an unknown state
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         yield from pool.map(make, indices)
 
 
@@ -114,7 +119,9 @@ def _is_finished(folder: Path, fingerprint: str, seed: int) -> bool:
     record = json.loads(file.read_text())
     found = record.get("config_sha256"), record.get("frame_index")
     if found != (fingerprint, seed):
-        raise InputError(f"{file}: expected configuration and seed {(fingerprint, seed)}, found {found}; use another folder")
+        raise InputError(
+            f"{file}: expected configuration and seed {(fingerprint, seed)}, found {found}; use another folder"
+        )
     return True
 
 

@@ -1,6 +1,7 @@
 """Connected parts of binary masks."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +16,15 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)  # a thin tail is often connected
 
 def components(mask: Bool[Tensor, "h w"]) -> Iterator[Bool[Tensor, "h w"]]:
     """Every 8-connected part, the largest first."""
-    labels, count = ndimage.label(mask.numpy(), structure=EIGHT_NEIGHBOURS)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    labels, areas = _labelled(mask.numpy(), EIGHT_NEIGHBOURS)
     for label in np.argsort(-areas, kind="stable") + 1:
         yield torch.from_numpy(labels == label)
 
 
 def component_areas(mask: Bool[Tensor, "h w"]) -> list[int]:
     """Areas of all 8-connected parts in pixels, the largest first."""
-    labels, count = ndimage.label(mask.numpy(), structure=EIGHT_NEIGHBOURS)
-    return sorted(np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist(), reverse=True)
+    _, areas = _labelled(mask.numpy(), EIGHT_NEIGHBOURS)
+    return sorted(areas.tolist(), reverse=True)
 
 
 def bounding_box(mask: Bool[Tensor, "h w"]) -> Window:
@@ -43,7 +43,13 @@ def bounding_box(mask: Bool[Tensor, "h w"]) -> Window:
 def without_small_holes(mask: Bool[Tensor, "h w"], max_area: float) -> Bool[Tensor, "h w"]:
     """Fill holes of at most `max_area` pixels; larger ones, as inside the loop of a tail, stay open."""
     solid = mask.numpy()
-    labels, count = ndimage.label(ndimage.binary_fill_holes(solid) & ~solid)
-    small = np.bincount(labels.ravel(), minlength=count + 1) <= max_area
-    small[0] = False  # label 0 is everything that is no hole
+    labels, areas = _labelled(ndimage.binary_fill_holes(solid) & ~solid)
+    small = np.concatenate([[False], areas <= max_area])  # label 0 is everything that is no hole
     return torch.from_numpy(solid | small[labels])
+
+
+def _labelled(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Labels from 1 on, 0 for the rest, and the area of each label in pixels."""
+    result: Any = ndimage.label(mask, structure=structure)  # typed as if it could return less
+    labels, count = result
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]

@@ -25,7 +25,7 @@ SEARCH_CONFIDENCE = 0.9  # mean saliency of an animal found inside it; furniture
 SEARCH_AREA = (0.01, 0.4)  # the animal's share of a search window
 
 SECOND_SUBJECT = 0.35  # a second part above this share of the largest is another animal
-FAINT = 0.3  # a tail fades out along its length: down to here it still belongs to the animal it hangs on
+FAINT = 0.3  # a tail fades out along its length: down to here it belongs to the animal it hangs on
 HOLE_AREA = 0.02  # holes up to this share of the animal are filled
 
 ELSEWISE = "say where it is with --box x0,y0,x1,y1, or give a mask with --mask"
@@ -38,8 +38,9 @@ def segment_foreground(
 ) -> Float[Tensor, "1 h w"]:
     """Find the animal in a plain picture and draw its soft mask.
 
-    Two passes: a coarse one finds the animal, a second one draws it from a window around it, where it is large in
-    the network's input. A coarse foreground so large that it may be the cage is searched with smaller windows.
+    Two passes: a coarse one finds the animal, a second one draws it from a window around it, where it is large
+    in the network's input. A coarse foreground so large that it may be the cage is searched with smaller
+    windows.
 
     Args:
         image: sRGB in [0, 1].
@@ -51,19 +52,19 @@ def segment_foreground(
         Foreground in [0, 1], its highest value 1, to be cleaned (`clean_mask`).
 
     Raises:
-        InputError: If nothing or more than one animal stands out, if the box does not lie in the picture, or if
-            the packages of the extra `foreground` are missing.
+        InputError: If nothing or more than one animal stands out, if the box does not lie in the picture, or
+            if the packages of the extra `foreground` are missing.
     """
     height, width = image.shape[-2:]
     place = (0, 0, width, height) if box is None else _around(box, width, height)
     network = network or u2netp()
 
-    coarse = _raised(_saliency_in(image, place, _grown(place, 0, width, height), network))
+    coarse = _saliency_in(image, place, _grown(place, 0, width, height), network)
     check_single_subject(coarse)
     subject = bounding_box(next(components(coarse[0] > 0.5)))
     if box is None and float((coarse > 0.5).float().mean()) > CAGE_AREA:
         subject = _search_inside(image, subject, network) or subject
-    return _raised(_saliency_in(image, place, _grown(subject, WINDOW_MARGIN, width, height), network))
+    return _saliency_in(image, place, _grown(subject, WINDOW_MARGIN, width, height), network)
 
 
 def check_single_subject(mask: Float[Tensor, "1 h w"]) -> None:
@@ -77,7 +78,7 @@ def check_single_subject(mask: Float[Tensor, "1 h w"]) -> None:
         raise InputError(f"expected one mouse, found none: {ELSEWISE}")
     animals = [area for area in areas if area > SECOND_SUBJECT * areas[0]]
     if len(animals) > 1:
-        raise InputError(f"expected one mouse, found {len(animals)} separate parts of similar size: {ELSEWISE}")
+        raise InputError(f"expected one mouse, found {len(animals)} parts of similar size: {ELSEWISE}")
 
 
 def clean_mask(mask: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
@@ -108,30 +109,17 @@ def parse_box(text: str) -> Window:
     return left, top, right, bottom
 
 
-def _around(box: Window, width: int, height: int) -> Window:
-    """The box with its margin, cut off at the picture's edges."""
-    left, top, right, bottom = box
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise InputError(
-            f"expected a box x0,y0,x1,y1 with x0 < x1 <= {width} and y0 < y1 <= {height}, "
-            f"found {','.join(map(str, box))}"
-        )
-    margin = round(BOX_MARGIN * max(right - left, bottom - top))
-    return max(0, left - margin), max(0, top - margin), min(width, right + margin), min(height, bottom + margin)
-
-
 def _saliency_in(
     image: Float[Tensor, "3 h w"], place: Window, window: Window, network: Network
 ) -> Float[Tensor, "1 h w"]:
-    """What the network finds in a window, where it lies in `place`."""
+    """What the network finds in a window, zero outside `place`, its highest value raised to 1.
+
+    U2-Net's authors raise it too; here only if something stands out.
+    """
     left, top, right, bottom = place
     outside = torch.ones(1, *image.shape[-2:], dtype=torch.bool)
     outside[:, top:bottom, left:right] = False
-    return window_saliency(image, window, network).masked_fill(outside, 0)
-
-
-def _raised(saliency: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
-    """The saliency with its highest value raised to 1, as U2-Net's authors do, unless nothing stands out."""
+    saliency = window_saliency(image, window, network).masked_fill(outside, 0)
     peak = saliency.max()
     if float(peak) < MIN_SALIENCY:
         raise InputError(f"expected a mouse that stands out, found none: {ELSEWISE}")
@@ -141,8 +129,8 @@ def _raised(saliency: Float[Tensor, "1 h w"]) -> Float[Tensor, "1 h w"]:
 def _search_inside(image: Float[Tensor, "3 h w"], region: Window, network: Network) -> Window | None:
     """Look for one animal inside a large foreground, which may be the cage.
 
-    An animal in a cage stands out whole in at least one of several smaller windows, while an animal that fills
-    the picture is cut by all of them.
+    An animal in a cage stands out whole in at least one of several smaller windows, while an animal that
+    fills the picture is cut by all of them.
 
     Returns:
         Its bounding box; None if no window shows a whole animal.
@@ -166,7 +154,8 @@ def _search_inside(image: Float[Tensor, "3 h w"], region: Window, network: Netwo
     if not all(_overlap(best, other) for _, other in found):
         raise InputError(f"expected one mouse, found several things that stand out: {ELSEWISE}")
     logger.warning(
-        "the foreground looks like a cage: taking what stands out inside it, --box %d,%d,%d,%d; check the mask", *best
+        "the foreground looks like a cage: taking what stands out inside it, --box %d,%d,%d,%d; check the mask",
+        *best,
     )
     return best
 
@@ -187,9 +176,25 @@ def _overlap(a: Window, b: Window) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+def _around(box: Window, width: int, height: int) -> Window:
+    """The user's box with its margin."""
+    left, top, right, bottom = box
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise InputError(
+            f"expected a box x0,y0,x1,y1 with x0 < x1 <= {width} and y0 < y1 <= {height}, "
+            f"found {','.join(map(str, box))}"
+        )
+    margin = round(BOX_MARGIN * max(right - left, bottom - top))
+    return _clipped(left - margin, top - margin, right + margin, bottom + margin, width, height)
+
+
 def _grown(window: Window, margin: float, width: int, height: int) -> Window:
     """A square about the window, `margin` longer than its longer side, cut off at the picture's edges."""
     left, top, right, bottom = window
     x, y = (left + right) / 2, (top + bottom) / 2
     half = (1 + margin) * max(right - left, bottom - top) / 2
-    return max(0, int(x - half)), max(0, int(y - half)), min(width, int(x + half) + 1), min(height, int(y + half) + 1)
+    return _clipped(int(x - half), int(y - half), int(x + half) + 1, int(y + half) + 1, width, height)
+
+
+def _clipped(left: int, top: int, right: int, bottom: int, width: int, height: int) -> Window:
+    return max(0, left), max(0, top), min(width, right), min(height, bottom)

@@ -24,8 +24,9 @@ def frame_picture(
 ) -> Views:
     """Frame the animal with a square window, seen by a camera that looks at the scene's origin.
 
-    Nobody knows the camera that took a plain picture. The one assumed here has the scene's origin in the middle of the
-    animal's bounding box; the whole picture gets it first, then picture and camera are cropped and resized together.
+    Nobody knows the camera that took a plain picture. The one assumed here sees the scene's origin in the
+    middle of the animal's bounding box. The whole picture is given that camera first; then both are cropped and
+    resized together.
 
     Args:
         image: sRGB in [0, 1], straight colour.

@@ -1,8 +1,6 @@
 """The dataset on disk: FaceLift's sample folders with added keys (docs/data_format.md)."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mouselift.atomic import atomic_folder, atomic_path
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity, Views
 
@@ -66,14 +65,11 @@ def write_sample(
     cameras = views.cameras
     if cameras.distortion is not None:
         raise ValueError("samples hold pinhole cameras; undistort the views first")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    frames = []
+    frames, pictures = [], {}
     pixels = torch.cat([views.images, views.masks], dim=-3).clamp(0, 1).mul(255).round().byte()
     for i, rgba in enumerate(pixels.permute(0, 2, 3, 1).cpu().numpy()):
         file_path = f"images/cam_{i:03d}.png"
-        Image.fromarray(rgba, "RGBA").save(partial / file_path)
+        pictures[file_path] = Image.fromarray(rgba, "RGBA")
         K = cameras.K[i].double()
         frame = {
             "w": cameras.width,
@@ -96,10 +92,11 @@ def write_sample(
         **(extra or {}),
         "frames": frames,
     }
-    (partial / CAMERA_FILE).write_text(json.dumps(record, indent=1))
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
+    with atomic_folder(folder) as partial:
+        (partial / "images").mkdir()
+        for file_path, picture in pictures.items():
+            picture.save(partial / file_path)
+        (partial / CAMERA_FILE).write_text(json.dumps(record, indent=1))
 
 
 def read_sample(folder: Path, view_indices: Sequence[int] | None = None) -> Sample:
@@ -137,7 +134,9 @@ def read_sample(folder: Path, view_indices: Sequence[int] | None = None) -> Samp
             w2c=torch.tensor([f["w2c"] for f in chosen], dtype=torch.float64).float(),
             width=width,
             height=height,
-            names=tuple(str(f.get("view_name", f.get("blender_camera_name", i))) for i, f in zip(indices, chosen, strict=True)),
+            names=tuple(
+                str(f.get("view_name", f.get("blender_camera_name", i))) for i, f in zip(indices, chosen, strict=True)
+            ),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{file}: {error}") from None
@@ -153,7 +152,11 @@ def read_sample(folder: Path, view_indices: Sequence[int] | None = None) -> Samp
 
 
 def _intrinsics(frame: Mapping[str, Any]) -> list[list[float]]:
-    return [[frame["fx"], frame.get("skew", 0.0), frame["cx"]], [0.0, frame["fy"], frame["cy"]], [0.0, 0.0, 1.0]]
+    return [
+        [frame["fx"], frame.get("skew", 0.0), frame["cx"]],
+        [0.0, frame["fy"], frame["cy"]],
+        [0.0, 0.0, 1.0],
+    ]
 
 
 def _read_rgba(path: Path, width: int, height: int) -> np.ndarray:
@@ -165,7 +168,9 @@ def _read_rgba(path: Path, width: int, height: int) -> np.ndarray:
     except OSError as error:
         raise InputError(f"{path}: expected a picture, found {error}") from None
     if rgba.shape[:2] != (height, width):
-        raise InputError(f"{path}: expected {width}x{height} px as {CAMERA_FILE} says, found {rgba.shape[1]}x{rgba.shape[0]}")
+        raise InputError(
+            f"{path}: expected {width}x{height} px as {CAMERA_FILE} says, found {rgba.shape[1]}x{rgba.shape[0]}"
+        )
     return rgba
 
 
@@ -201,6 +206,5 @@ def list_samples(root: Path, split: str) -> list[Path]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        partial.write_text(text)

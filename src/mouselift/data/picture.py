@@ -1,11 +1,9 @@
-"""`Picture`: one still picture of a mouse, read from any common file, refused with one line when it is not one."""
+"""`Picture`: one still picture of a mouse, read from any common file or refused with one line."""
 
 import io
 import logging
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +19,17 @@ MIN_SIDE_PX = 32
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 100_000_000
 
-# Only formats that Pillow decodes itself: EPS, for one, would start another program.
+# Only formats that Pillow decodes itself: for EPS, say, it would start another program.
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow converts these to RGB
+DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 # What Pillow's decoders raise on damaged files.
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error)
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
     """A decoded picture.
 
@@ -47,159 +47,135 @@ class Picture:
 def read_picture(path: Path | str, mask_path: Path | str | None = None) -> Picture:
     """Read one still picture, upright, as sRGB.
 
-    Alpha, grey, 16-bit grey, palette and CMYK files are converted; an embedded colour profile is applied. An alpha
-    channel that is opaque everywhere says nothing, so it is no mask.
+    Alpha, grey, 16-bit grey, palette and CMYK files are converted; an embedded colour profile is applied. An
+    alpha channel that is opaque everywhere says nothing, so it is no mask.
 
     Args:
-        path: PNG, JPEG, TIFF, WebP, BMP, GIF, PPM or JPEG 2000; 32 px to 16384 px a side, at most 100 megapixels.
-        mask_path: A grey picture of the same size, bright where the mouse is; takes precedence over alpha. A file with
-            only two values, one of them 0, is read as a label image whatever the other value.
+        path: PNG, JPEG, TIFF, WebP, BMP, GIF, PPM or JPEG 2000; 32 to 16384 px a side, at most 100 megapixels.
+        mask_path: A grey picture of the same size, bright where the mouse is; takes precedence over alpha. A
+            file with only two values, one of them 0, is read as labels, whatever the other value.
 
     Raises:
-        InputError: If a file is missing, is not one still picture within the limits, or is damaged; if the mask has
+        InputError: If a file is missing, damaged, or not one still picture within the limits; if the mask has
             another size, is empty or covers everything.
     """
     path = Path(path)
-    with _opened(path, "a picture") as file:
-        image = _read_colour(file, path)
-        alpha = _read_alpha(file) if file.has_transparency_data else None
+    decoded = _decode(path, "a picture")
+    image = _colour(decoded, path)
     if mask_path is None:
-        where = f"{path} (alpha channel)"
+        mask, where = _alpha(decoded), f"{path} (alpha channel)"
     else:
-        where = str(mask_path)
-        alpha = _read_mask(Path(mask_path))
-        if alpha.shape != image.shape[:2]:
-            raise InputError(
-                f"{where}: expected a mask of the picture's size {_size(image)}, found {_size(alpha)} ({path})"
-            )
-    if alpha is not None:
-        _check_mask(alpha, where)
+        mask, where = _read_mask(Path(mask_path)), str(mask_path)
+    if mask is not None:
+        _check_mask(mask, image, where)
     return Picture(
         image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
-        mask=None if alpha is None else torch.from_numpy(alpha)[None],
+        mask=None if mask is None else torch.from_numpy(mask)[None],
         source=path,
     )
 
 
-@contextmanager
-def _opened(path: Path, what: str) -> Iterator[Image.Image]:
-    """Open a picture file, check all that its header says, then decode it and turn it upright."""
-    if path.is_dir():
-        raise InputError(f"{path}: expected {what}, found a folder")
+def _decode(path: Path, what: str) -> Image.Image:
+    """Open a picture file, check what its header says, then decode it and turn it upright."""
     if not path.exists():
         raise InputError(f"{path}: expected {what}, found no such file")
     if not path.is_file():
-        raise InputError(f"{path}: expected {what}, found something that is not a regular file")
+        kind = "a folder" if path.is_dir() else "something that is no regular file"
+        raise InputError(f"{path}: expected {what}, found {kind}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: expected {what}, found an empty file")
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: expected {what}, found an empty file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            file = Image.open(path, formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{path}: expected {what} (PNG, JPEG, TIFF, WebP, BMP, GIF, PPM or JPEG 2000), found another kind of file"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, found more than "
-            f"{2e-6 * (Image.MAX_IMAGE_PIXELS or 0):.0f}"
-        ) from error
-    except PermissionError as error:
-        raise InputError(f"{path}: expected {what} that can be read, found permission denied") from error
-    except InputError:
-        raise
-    except DECODE_ERRORS as error:
-        raise InputError(f"{path}: expected {what}, found a damaged file ({error})") from error
-    with file:
-        try:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_header has its own limit
+            opened = Image.open(path, formats=FORMATS)
+        with opened as file:
             _check_header(file, path)
             file.load()
-            yield ImageOps.exif_transpose(file)
-        except InputError:
-            raise
-        except DECODE_ERRORS as error:
-            raise InputError(f"{path}: expected {what}, found a damaged or truncated file ({error})") from error
+            return ImageOps.exif_transpose(file)
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"{path}: expected {what} (PNG, JPEG, TIFF, ...), found another kind of file") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, found: {error}") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: expected {what} that may be read, found permission denied") from error
+    except DECODE_ERRORS as error:
+        raise InputError(f"{path}: expected {what}, found a damaged or truncated file ({error})") from error
 
 
 def _check_header(file: Image.Image, path: Path) -> None:
-    """Refuse sizes and kinds from the header alone, before any pixel is decoded."""
+    """Refuse sizes and kinds by the header alone, before any pixel is decoded."""
     width, height = file.size
+    found = f"found {width}x{height}"
     if min(width, height) < MIN_SIDE_PX:
-        raise InputError(f"{path}: expected at least {MIN_SIDE_PX} px on the shorter side, found {width}x{height}")
+        raise InputError(f"{path}: expected at least {MIN_SIDE_PX} px on the shorter side, {found}")
     if max(width, height) > MAX_SIDE_PX:
-        raise InputError(f"{path}: expected at most {MAX_SIDE_PX} px a side, found {width}x{height}")
+        raise InputError(f"{path}: expected at most {MAX_SIDE_PX} px a side, {found}")
     if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, "
-            f"found {width}x{height} = {width * height / 1e6:.0f}"
-        )
+        raise InputError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, {found}")
     frames = getattr(file, "n_frames", 1)
-    if frames > 1 and file.format != "MPO":  # the second picture of an MPO, a phone's JPEG, is a preview or a depth map
+    if frames > 1 and file.format != "MPO":  # a phone's JPEG: its second picture is a preview or a depth map
         raise InputError(f"{path}: expected one still picture, found {frames} frames or pages")
+    if file.mode not in (*MODES, *DEEP_GREY_MODES):
+        raise InputError(f"{path}: expected a picture of 8 or 16 bits a channel, found the mode {file.mode}")
 
 
-def _read_colour(file: Image.Image, path: Path) -> np.ndarray:
-    """Decode to sRGB, (H, W, 3) float32 in [0, 1]."""
-    if file.mode == "F" or file.mode.startswith("I"):
-        grey = _read_deep_grey(file, path)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    if file.mode in ("RGB", "CMYK") and "icc_profile" in file.info:
-        file = _apply_profile(file, path)
-    rgb = file.convert("RGBA").convert("RGB") if file.has_transparency_data else file.convert("RGB")
-    return np.asarray(rgb, dtype=np.float32) / 255
+def _colour(decoded: Image.Image, path: Path) -> np.ndarray:
+    """sRGB, (H, W, 3) float32 in [0, 1]."""
+    if decoded.mode in DEEP_GREY_MODES:
+        values = np.asarray(decoded).astype(np.float32)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"{path}: expected grey of at most 16 bits, found values up to {values.max():.0f}")
+        return np.repeat(values[..., None] / 65535, 3, axis=-1)
+    if decoded.mode in ("RGB", "CMYK") and "icc_profile" in decoded.info:
+        decoded = _in_srgb(decoded, path)
+    if decoded.has_transparency_data:
+        decoded = decoded.convert("RGBA")  # for a palette with transparency; then drop alpha
+    return np.asarray(decoded.convert("RGB"), dtype=np.float32) / 255
 
 
-def _read_deep_grey(file: Image.Image, path: Path) -> np.ndarray:
-    """Decode grey of more than 8 bits, (H, W) float32 in [0, 1]; the full 16-bit range is white."""
-    values = np.asarray(file)
-    low, high = float(values.min()), float(values.max())
-    if file.mode == "F" or low < 0 or high > 65535:
-        raise InputError(
-            f"{path}: expected 8 or 16 bits a channel, found pixels of mode {file.mode} from {low:g} to {high:g}"
-        )
-    return values.astype(np.float32) / 65535
-
-
-def _apply_profile(file: Image.Image, path: Path) -> Image.Image:
-    """Convert from the embedded colour profile to sRGB."""
+def _in_srgb(decoded: Image.Image, path: Path) -> Image.Image:
+    """Convert from the embedded colour profile."""
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(file.info["icc_profile"]))
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(decoded.info["icc_profile"]))
         if ImageCms.getProfileDescription(profile).startswith("sRGB"):
-            return file
-        converted = ImageCms.profileToProfile(file, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError as error:
-        log.warning("%s: its colour profile cannot be applied (%s); colours may be slightly off", path, error)
-        return file
-    if converted is None:
-        raise AssertionError("profileToProfile returns a picture unless inPlace is set")
+            return decoded
+        converted = ImageCms.profileToProfile(decoded, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        logger.warning("%s: its colour profile cannot be applied (%s); colours may be off", path, error)
+        return decoded
+    assert converted is not None, "profileToProfile returns a picture unless inPlace is set"
     return converted
 
 
-def _read_alpha(file: Image.Image) -> np.ndarray | None:
-    """Decode the alpha channel, (H, W) float32 in [0, 1]; None when it is opaque everywhere."""
-    alpha = np.asarray(file.convert("RGBA").getchannel("A"), dtype=np.float32) / 255
+def _alpha(decoded: Image.Image) -> np.ndarray | None:
+    """Alpha, (H, W) float32 in [0, 1]; None where there is none, or it is opaque everywhere."""
+    if decoded.mode in DEEP_GREY_MODES or not decoded.has_transparency_data:
+        return None
+    alpha = np.asarray(decoded.convert("RGBA").getchannel("A"), dtype=np.float32) / 255
     return None if (alpha == 1).all() else alpha
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    """Decode a mask file, (H, W) float32 in [0, 1]."""
-    with _opened(path, "a mask picture") as file:
-        alpha = _read_alpha(file) if file.has_transparency_data else None
-        grey = _read_colour(file, path).mean(-1) if alpha is None else alpha
-    low, high = float(grey.min()), float(grey.max())
-    if low == 0 and bool(((grey == low) | (grey == high)).all()):
-        return (grey > 0).astype(np.float32)
-    return grey
+    """A mask file, (H, W) float32 in [0, 1]; its alpha channel where that says something."""
+    decoded = _decode(path, "a mask picture")
+    alpha = _alpha(decoded)
+    values = _colour(decoded, path).mean(-1) if alpha is None else alpha
+    low, high = values.min(), values.max()
+    if low == 0 and bool(((values == low) | (values == high)).all()):
+        return (values > 0).astype(np.float32)
+    return values
 
 
-def _check_mask(mask: np.ndarray, where: str) -> None:
-    inside = float((mask > 0.5).mean())
-    if inside == 0:
+def _check_mask(mask: np.ndarray, image: np.ndarray, where: str) -> None:
+    if mask.shape != image.shape[:2]:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        raise InputError(
+            f"{where}: expected a mask of the picture's size {width}x{height}, found {mask_width}x{mask_height}"
+        )
+    inside = mask > 0.5
+    if not inside.any():
         raise InputError(f"{where}: expected a mask that is bright where the mouse is, found an empty one")
-    if inside == 1:
-        raise InputError(f"{where}: expected a mask that is dark around the mouse, found one that covers everything")
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+    if inside.all():
+        raise InputError(f"{where}: expected a mask that is dark around the mouse, found one that covers all")

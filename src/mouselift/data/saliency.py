@@ -51,9 +51,7 @@ def u2netp() -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave idle cores to others
-    session: Any = onnxruntime.InferenceSession(
-        str(found[0].locate()), options, providers=["CPUExecutionProvider"]
-    )
+    session: Any = onnxruntime.InferenceSession(str(found[0].locate()), options, providers=["CPUExecutionProvider"])
     name, fused = session.get_inputs()[0].name, session.get_outputs()[0].name  # the others are side outputs
 
     def predict(windows: Float[Tensor, "1 3 s s"]) -> Float[Tensor, "1 1 s s"]:
@@ -62,9 +60,7 @@ def u2netp() -> Network:
     return predict
 
 
-def window_saliency(
-    image: Float[Tensor, "3 h w"], window: Window, network: Network
-) -> Float[Tensor, "1 h w"]:
+def window_saliency(image: Float[Tensor, "3 h w"], window: Window, network: Network) -> Float[Tensor, "1 h w"]:
     """Run the network on one window of a picture, its contrast stretched.
 
     Returns:

@@ -22,7 +22,6 @@ def random_subset(indices: list[int], count: int, generator: torch.Generator) ->
     return [indices[i] for i in order.tolist()]
 
 
-
 def facelift_subset(cameras: Cameras, on_rig: list[int], input_index: int) -> list[int]:
     """Of the cameras on a ring, the six that come nearest to FaceLift's azimuths around the input camera.
 

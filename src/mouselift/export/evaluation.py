@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mouselift.atomic import atomic_folder
 from mouselift.evaluate import Row, summarise, table, write_rows, write_summary
 from mouselift.export.picture import contact_sheet
-from mouselift.export.result import whole_folder
 
 SHOWN_SAMPLES = 8
 
@@ -19,7 +19,7 @@ def write_evaluation(rows: Sequence[Row], pictures: Sequence[Mapping[str, Tensor
         The table of means, as Markdown.
     """
     summary = summarise(rows)
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_rows(rows, folder / "views.csv")
         write_summary(summary, folder / "metrics.json")
         (folder / "table.md").write_text(table(summary) + "\n")

@@ -3,10 +3,6 @@
 import json
 import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import torch
 
 import mouselift
+from mouselift.atomic import atomic_folder
 from mouselift.errors import InputError
 from mouselift.export.film import turntable_frames, write_film
 from mouselift.export.picture import contact_sheet, write_png
@@ -44,21 +41,6 @@ def check_output(out: Path, overwrite: bool) -> None:
         raise InputError(f"expected permission to write {out}, found none in {place}")
 
 
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
     """Write every file of a reconstruction.
 
@@ -74,7 +56,7 @@ def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
     def timed(name: str, started: float) -> None:
         timings[name] = perf_counter() - started
 
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         started = perf_counter()
         write_ply(result.gaussians, folder / "gaussians.ply")
         timed("write gaussians.ply", started)
@@ -118,7 +100,10 @@ def _rows(result: Reconstruction) -> list[list[tuple[str, torch.Tensor]]]:
     )
     masks = [mask.expand(3, -1, -1) for mask in context.masks]
     return [
-        [(f"{name}: {'given' if i < result.num_inputs else 'generated'}", context.images[i]) for i, name in enumerate(names)],
+        [
+            (f"{name}: {'given' if i < result.num_inputs else 'generated'}", context.images[i])
+            for i, name in enumerate(names)
+        ],
         [(f"{name}: alpha", masks[i]) for i, name in enumerate(names)],
         [(f"{name}: Gaussians", rendered[i]) for i, name in enumerate(names)],
     ]

@@ -152,9 +152,8 @@ class Cameras:
         in_camera = self.to_camera(points)
         depth = in_camera[..., 2:]
         in_front = depth > 0
-        safe_depth = torch.where(
-            in_front, depth, 1
-        )  # dividing by zero would spoil gradients, even unselected
+        # Dividing by zero would spoil gradients even where the result is not selected.
+        safe_depth = torch.where(in_front, depth, 1)
         normalised = torch.where(in_front, in_camera[..., :2] / safe_depth, torch.nan)
         if self.distortion is not None:
             normalised = distort(normalised, self.distortion)
@@ -213,8 +212,7 @@ class Cameras:
     def transformed(self, new_from_world: Similarity) -> "Cameras":
         """The same cameras in another world frame: pixels stay, depths scale with it."""
         scale, turn, shift = (
-            t.to(self.w2c)
-            for t in (new_from_world.scale, new_from_world.rotation, new_from_world.translation)
+            t.to(self.w2c) for t in (new_from_world.scale, new_from_world.rotation, new_from_world.translation)
         )
         rotation = self.w2c[..., :3, :3] @ turn.mT
         return replace(self, w2c=rigid(rotation, scale * self.w2c[..., :3, 3] - rotation @ shift))
@@ -232,9 +230,7 @@ class Cameras:
         """Join cameras of one image size along a (non-negative) batch dimension."""
         first = cameras[0]
         if not 0 <= dim < len(first.batch_shape):
-            raise ValueError(
-                f"cameras of batch shape {tuple(first.batch_shape)} have no batch dimension {dim}"
-            )
+            raise ValueError(f"cameras of batch shape {tuple(first.batch_shape)} have no batch dimension {dim}")
         if any((c.width, c.height) != (first.width, first.height) for c in cameras):
             sizes = ", ".join(f"{c.width}x{c.height}" for c in cameras)
             raise ValueError(f"cameras of different image sizes cannot be joined: {sizes}")
@@ -248,12 +244,13 @@ class Cameras:
             width=first.width,
             height=first.height,
             distortion=torch.cat(distortions, dim=dim) if distortions else None,
-            names=names if dim == 0 else (),
+            names=names,
         )
 
 
 def _check_rows(values: Tensor, expected: tuple[int, ...], what: str) -> None:
     """A transposed K or w2c carries its centre or translation here."""
+    values = values.detach()
     deviation = (values - values.new_tensor(expected)).abs().amax(-1).flatten()
     if bool((deviation > 1e-6).any()):
         worst = int(deviation.argmax())

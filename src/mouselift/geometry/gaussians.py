@@ -42,9 +42,7 @@ class Gaussians:
         }.items():
             found = tuple(getattr(self, name).shape)
             if found != lead + entry:
-                raise ValueError(
-                    f"Gaussians: {name} is {found}, expected {lead + entry}, as opacities is {lead}"
-                )
+                raise ValueError(f"Gaussians: {name} is {found}, expected {lead + entry}, as opacities is {lead}")
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -96,8 +94,7 @@ class Gaussians:
     def transformed(self, new_from_scene: Similarity) -> "Gaussians":
         """The same Gaussians in another frame, appearance included."""
         scale, rotation, translation = (
-            t.to(self.means)
-            for t in (new_from_scene.scale, new_from_scene.rotation, new_from_scene.translation)
+            t.to(self.means) for t in (new_from_scene.scale, new_from_scene.rotation, new_from_scene.translation)
         )
         return Gaussians(
             means=scale * self.means @ rotation.mT + translation,

@@ -80,7 +80,9 @@ def facelift_rig(
 
 def mouse_rig(front_azimuth_deg: float = FACELIFT_FRONT_DEG, *, size_px: int) -> Cameras:
     """FaceLift's six azimuths, a little above the ground and closer: the rig of MouseLift's own weights."""
-    return facelift_rig(front_azimuth_deg, elevation_deg=MOUSE_RIG_ELEVATION_DEG, fov_deg=MOUSE_FOV_DEG, size_px=size_px)
+    return facelift_rig(
+        front_azimuth_deg, elevation_deg=MOUSE_RIG_ELEVATION_DEG, fov_deg=MOUSE_FOV_DEG, size_px=size_px
+    )
 
 
 def turntable(

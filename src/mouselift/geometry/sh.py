@@ -74,9 +74,7 @@ def sh_basis(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor
     return torch.stack(bases, dim=-1)
 
 
-def eval_sh(
-    sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]
-) -> Float[Tensor, "*batch 3"]:
+def eval_sh(sh: Float[Tensor, "*batch k 3"], directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """Colour seen along unit directions: max(SH + 0.5, 0), as 3D Gaussian splatting defines it."""
     basis = sh_basis(directions, sh_degree(sh.shape[-2]))
     return ((basis[..., None] * sh).sum(-2) + 0.5).clamp_min(0)

@@ -38,9 +38,7 @@ def rotmat_to_quat(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
         dim=-2,
     )
     best = candidates.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
-    quats = F.normalize(
-        candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2), dim=-1
-    )
+    quats = F.normalize(candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2), dim=-1)
     return torch.where(quats[..., :1] < 0, -quats, quats)
 
 
@@ -59,9 +57,7 @@ def quat_multiply(a: Float[Tensor, "*#batch 4"], b: Float[Tensor, "*#batch 4"]) 
     )
 
 
-def rigid(
-    rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
-) -> Float[Tensor, "*batch 4 4"]:
+def rigid(rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4 4"]:
     """Assemble the 4x4 matrix of x -> rotation @ x + translation."""
     matrix = torch.zeros(*rotation.shape[:-2], 4, 4, dtype=rotation.dtype, device=rotation.device)
     matrix[..., :3, :3] = rotation
@@ -127,8 +123,9 @@ class Similarity:
 
     def __post_init__(self) -> None:
         check_rotation(self.rotation, "similarity")
-        if not 0 < float(self.scale) < math.inf:
-            raise ValueError(f"a similarity needs a positive, finite scale, found {float(self.scale)}")
+        scale = float(self.scale.detach())
+        if not 0 < scale < math.inf:
+            raise ValueError(f"a similarity needs a positive, finite scale, found {scale}")
         if not bool(torch.isfinite(self.translation).all()):
             raise ValueError("a similarity needs a finite translation")
 
@@ -140,11 +137,9 @@ class Similarity:
     @classmethod
     def from_matrix(cls, matrix: Float[Tensor, "4 4"]) -> "Similarity":
         """Read a 4x4 matrix whose upper left block is scale * rotation and whose last row is (0, 0, 0, 1)."""
-        last_row = tuple(float(value) for value in matrix[3])
+        last_row = tuple(float(value) for value in matrix[3].detach())
         if last_row != (0, 0, 0, 1):
-            raise ValueError(
-                f"similarity: the last row is {last_row}, expected (0, 0, 0, 1); is it transposed?"
-            )
+            raise ValueError(f"similarity: the last row is {last_row}, expected (0, 0, 0, 1); is it transposed?")
         scale = torch.det(matrix[:3, :3]).abs().pow(1 / 3)
         return cls(scale=scale, rotation=matrix[:3, :3] / scale, translation=matrix[:3, 3])
 

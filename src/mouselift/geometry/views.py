@@ -106,15 +106,11 @@ class Views:
         """
         layers = torch.cat([self.images * self.masks, self.masks, self.images], dim=-3)
         flat = layers.reshape(-1, *layers.shape[-3:])
-        small = F.interpolate(
-            flat, size=(height, width), mode="bilinear", antialias=True, align_corners=False
-        )
+        small = F.interpolate(flat, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
         small = small.reshape(*self.batch_shape, 7, height, width)
         premultiplied, masks, plain = small[..., :3, :, :], small[..., 3:4, :, :], small[..., 4:, :, :]
         images = torch.where(masks > 1e-3, premultiplied / masks.clamp_min(1e-3), plain)
-        return Views(
-            images=images.clamp(0, 1), masks=masks.clamp(0, 1), cameras=self.cameras.resized(width, height)
-        )
+        return Views(images=images.clamp(0, 1), masks=masks.clamp(0, 1), cameras=self.cameras.resized(width, height))
 
     @staticmethod
     def cat(views: Sequence["Views"], dim: int = 0) -> "Views":

@@ -26,16 +26,16 @@ class Models:
 
     def to(self, device: str) -> "Models":
         """Move all of them."""
-        return Models(
-            gslrm=self.gslrm.to(device), generator=self.generator.to(device), framing=self.framing.to(device)
-        )
+        return Models(gslrm=self.gslrm.to(device), generator=self.generator.to(device), framing=self.framing.to(device))
 
 
 def weights_path(name: str) -> Path:
     """Where a shipped weights file lies: "gslrm", "generator" or "framing"."""
     path = Path(str(resources.files("mouselift"))) / "assets" / "weights" / f"{name}.safetensors"
     if not path.is_file():
-        raise InputError(f"expected the shipped weights {path.name}, found none at {path}; is the installation complete?")
+        raise InputError(
+            f"expected the shipped weights {path.name}, found none at {path}; is the installation complete?"
+        )
     return path
 
 

@@ -1,7 +1,6 @@
 """Weights to models: strict loading of the published key names, every size inferred from the tensors."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
 from mouselift.geometry.sh import sh_degree
 from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig
 from mouselift.models.generator import INPUT_CHANNELS, Generator, GeneratorConfig
-from mouselift.models.gslrm import RAY_CHANNELS, GSLRM, GSLRMConfig
+from mouselift.models.gslrm import GSLRM, RAY_CHANNELS, GSLRMConfig
 
 StateDict = Mapping[str, Any]  # tensors; upstream nests them under "model"
 LOSS_PREFIX = "loss_calculator."  # upstream stores 32 tensors of its perceptual loss with the model
@@ -110,9 +110,7 @@ def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], 
     return {key: value.float() for key, value in state.items()}, where
 
 
-def save_weights(
-    model: nn.Module, path: Path, record: Mapping[str, Any], dtype: torch.dtype = torch.float32
-) -> None:
+def save_weights(model: nn.Module, path: Path, record: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
     """Write a model as safetensors with a record of what made it; atomic.
 
     Args:
@@ -122,9 +120,8 @@ def save_weights(
         dtype: Of the stored tensors.
     """
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata={RECORD_KEY: json.dumps(record)})
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, metadata={RECORD_KEY: json.dumps(record)})
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -182,8 +179,16 @@ def _load_strictly(model: Model, state: StateDict, where: str) -> Model:
     expected = {key: value.shape for key, value in model.state_dict().items()}
     missing = sorted(set(expected) - set(state))
     unexpected = sorted(set(state) - set(expected))
-    wrong = [f"{k} {tuple(state[k].shape)}, expected {tuple(expected[k])}" for k in expected if k in state and state[k].shape != expected[k]]
-    problems = [f"{what} {_some(keys)}" for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong)) if keys]
+    wrong = [
+        f"{k} {tuple(state[k].shape)}, expected {tuple(expected[k])}"
+        for k in expected
+        if k in state and state[k].shape != expected[k]
+    ]
+    problems = [
+        f"{what} {_some(keys)}"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong))
+        if keys
+    ]
     if problems:
         raise InputError(f"{where}: the tensors do not fit a {type(model).__name__}: {'; '.join(problems)}")
     model.load_state_dict(state, strict=True)

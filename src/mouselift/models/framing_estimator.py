@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mouselift.geometry import Views
 from mouselift.models.generator import encode_pixels
-from mouselift.models.transformer import INIT_STD, Block, PatchEmbed, init_weights
+from mouselift.models.transformer import INIT_STD, Block, init_weights, patch_embedder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,12 @@ class FramingEstimator(nn.Module):
     def __init__(self, config: FramingEstimatorConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embedder = PatchEmbed(4, config.patch_size_px, config.width)
+        self.patch_embedder = patch_embedder(4, config.patch_size_px, config.width)
         num_patches = (config.size_px // config.patch_size_px) ** 2
         self.position_embeddings = nn.Parameter(torch.zeros(num_patches, config.width))
-        self.transformer_layers = nn.ModuleList([Block(config.width, config.head_dim) for _ in range(config.num_layers)])
+        self.transformer_layers = nn.ModuleList(
+            [Block(config.width, config.head_dim) for _ in range(config.num_layers)]
+        )
         self.decoder = nn.Sequential(nn.LayerNorm(config.width, bias=False), nn.Linear(config.width, 2))
         self.apply(init_weights)
         nn.init.trunc_normal_(self.position_embeddings, std=INIT_STD)

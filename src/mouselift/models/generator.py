@@ -1,9 +1,9 @@
 """Pose-conditioned multi-view generator: one posed view to any number of wanted views, with alpha.
 
-A transformer over patches of the input view and of the wanted views together. Every token carries its Pluecker rays relative
-to the input camera, so any input view and any set of wanted cameras is well posed. Pixel-space flow matching; the network
-predicts the clean picture (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise"), so one step gives the
-conditional mean and more steps a sample.
+A transformer over patches of the input view and of the wanted views together. Every token carries its Pluecker rays
+relative to the input camera, so any input view and any set of wanted cameras is well posed. Pixel-space flow matching;
+the network predicts the clean picture (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise"), so
+one step gives the conditional mean and more steps a sample.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mouselift.geometry import Cameras, Views, plucker_rays
-from mouselift.models.transformer import Block, PatchEmbed, init_weights, low_precision
+from mouselift.models.transformer import Block, init_weights, low_precision, patch_embedder
 
 INPUT_CHANNELS = 4 + 6  # pixels with alpha, rays
 PIXEL_CHANNELS = 4
@@ -45,8 +45,8 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         width, patch = config.width, config.patch_size_px
-        self.input_embedder = PatchEmbed(INPUT_CHANNELS, patch, width)
-        self.target_embedder = PatchEmbed(INPUT_CHANNELS, patch, width)
+        self.input_embedder = patch_embedder(INPUT_CHANNELS, patch, width)
+        self.target_embedder = patch_embedder(INPUT_CHANNELS, patch, width)
         self.time_embedder = nn.Sequential(
             nn.Linear(2 * TIME_FREQUENCIES, width, bias=False), nn.SiLU(), nn.Linear(width, width, bias=False)
         )
@@ -89,7 +89,13 @@ class Generator(nn.Module):
             patches = self.pixel_decoder(tokens[:, given.shape[1] * given.shape[2] :])
         p = self.config.patch_size_px
         return rearrange(
-            patches.float(), "b (v y x) (i j c) -> b v c (y i) (x j)", i=p, j=p, c=4, y=wanted.height // p, x=wanted.width // p
+            patches.float(),
+            "b (v y x) (i j c) -> b v c (y i) (x j)",
+            i=p,
+            j=p,
+            c=4,
+            y=wanted.height // p,
+            x=wanted.width // p,
         )
 
     @torch.no_grad()
@@ -118,7 +124,7 @@ class Generator(nn.Module):
 
 
 def encode_pixels(views: Views) -> Float[Tensor, "b v 4 h w"]:
-    """Views as the network sees them: colour over mid-grey and alpha, both in [-1, 1]; the background is (0, 0, 0, -1)."""
+    """Views as the network sees them: colour over mid-grey and alpha, in [-1, 1]; the background is (0, 0, 0, -1)."""
     return torch.cat([(2 * views.images - 1) * views.masks, 2 * views.masks - 1], dim=-3)
 
 

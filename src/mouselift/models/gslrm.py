@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mouselift.geometry import Gaussians, Views, camera_rays, nearest_point_rays
-from mouselift.models.transformer import INIT_STD, Block, PatchEmbed, init_weights, low_precision
+from mouselift.models.transformer import INIT_STD, Block, init_weights, low_precision, patch_embedder
 
 RAY_CHANNELS = 9  # RGB, ray direction, nearest point to the origin
 DEPTH_HALF_RANGE = 1.8  # scene units along the ray, about the point nearest to the origin
@@ -99,7 +99,7 @@ class GSLRM(nn.Module):
         self.config = config
         width, channels, patch = config.width, config.gaussian_channels, config.patch_size_px
         self.gaussian_position_embeddings = nn.Parameter(torch.zeros(config.num_free_gaussians, width))
-        self.patch_embedder = PatchEmbed(RAY_CHANNELS, patch, width)
+        self.patch_embedder = patch_embedder(RAY_CHANNELS, patch, width)
         self.input_layer_norm = nn.LayerNorm(width, bias=False)
         self.transformer_layers = nn.ModuleList([Block(width, config.head_dim) for _ in range(config.num_layers)])
         self.gaussian_upsampler = FreeGaussianHead(width, channels)
@@ -154,7 +154,9 @@ class GSLRM(nn.Module):
         p = self.config.patch_size_px
         channels = self.pixel_gaussian_decoder(patch_tokens)
         channels = rearrange(channels, "b l (pixel c) -> b (l pixel) c", pixel=p * p)
-        patch_rays = rearrange(torch.cat(camera_rays(context.cameras), -1), "b v (y i) (x j) c -> b (v y x) (i j c)", i=p, j=p)
+        patch_rays = rearrange(
+            torch.cat(camera_rays(context.cameras), -1), "b v (y i) (x j) c -> b (v y x) (i j c)", i=p, j=p
+        )
         patch_rays = take_along_tokens(patch_rays, kept)
         origins, directions = rearrange(patch_rays, "b l (pixel c) -> b (l pixel) c", c=6).split(3, dim=-1)
         means = means_on_rays(channels[..., :3], origins, directions)

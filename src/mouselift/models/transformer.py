@@ -56,17 +56,22 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
-class PatchEmbed(nn.Sequential):
-    """Non-overlapping patches to tokens; inside a patch the order is (row, column, channel), channel fastest."""
+class Patchify(nn.Module):
+    """Cuts pixels into non-overlapping patches; inside a patch the order is (row, column, channel), channel fastest."""
 
-    def __init__(self, channels: int, patch_size_px: int, width: int) -> None:
+    def __init__(self, patch_size_px: int) -> None:
+        super().__init__()
         self.patch_size_px = patch_size_px
-        super().__init__(nn.Identity(), nn.Linear(channels * patch_size_px**2, width, bias=False))
 
-    def forward(self, pixels: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v l d"]:
-        """Embed every view's patches, row by row."""
+    def forward(self, pixels: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v l k"]:
+        """Every view's patches, row by row."""
         p = self.patch_size_px
-        return self[1](rearrange(pixels, "b v c (y i) (x j) -> b v (y x) (i j c)", i=p, j=p))
+        return rearrange(pixels, "b v c (y i) (x j) -> b v (y x) (i j c)", i=p, j=p)
+
+
+def patch_embedder(channels: int, patch_size_px: int, width: int) -> nn.Sequential:
+    """(B, V, C, H, W) to (B, V, L, D): patches, then one linear layer."""
+    return nn.Sequential(Patchify(patch_size_px), nn.Linear(channels * patch_size_px**2, width, bias=False))
 
 
 def init_weights(module: nn.Module) -> None:

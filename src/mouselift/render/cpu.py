@@ -3,9 +3,10 @@
 import ctypes
 import os
 import weakref
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,19 +21,20 @@ ISA_VARIABLE = "MOUSELIFT_CPU_ISA"
 MAX_SIZE_PX = 32767  # pixel boxes are 16-bit
 
 
-class _Scene(ctypes.Structure):
+class _Batch(ctypes.Structure):
     _fields_ = (
+        ("scenes", ctypes.c_int64),
         ("count", ctypes.c_int64),
-        ("views", ctypes.c_int32),
+        ("views", ctypes.c_int64),
         ("width", ctypes.c_int32),
         ("height", ctypes.c_int32),
         ("threads", ctypes.c_int32),
+        ("colours_for_each_view", ctypes.c_int32),
         ("means", ctypes.c_void_p),
         ("quats", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
         ("opacities", ctypes.c_void_p),
         ("colours", ctypes.c_void_p),
-        ("colour_view_stride", ctypes.c_int64),
         ("w2c", ctypes.c_void_p),
         ("K", ctypes.c_void_p),
         ("background", ctypes.c_void_p),
@@ -96,7 +98,7 @@ def is_available() -> bool:
 def _library() -> ctypes.CDLL:
     supported = supported_isas()
     if not supported:
-        raise InputError("backend 'cpu': the compiled kernel is not installed; install a C++ compiler and reinstall mouselift")
+        raise InputError("backend 'cpu': the kernel was not compiled; install a C++ compiler and reinstall mouselift")
     isa = os.environ.get(ISA_VARIABLE, supported[-1])
     if isa not in supported:
         raise InputError(f"{ISA_VARIABLE}={isa!r}: expected one of {', '.join(supported)} on this processor")
@@ -108,36 +110,14 @@ def _check(status: int) -> None:
         raise MemoryError("rendering on the CPU: out of memory")
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _scene(tensors: tuple[Tensor, ...], index: int, width: int, height: int) -> _Scene:
-    means, quats, scales, opacities, colours, w2c, K, background = (t[index] for t in tensors)
-    return _Scene(
-        count=means.shape[0],
-        views=w2c.shape[0],
-        width=width,
-        height=height,
-        threads=torch.get_num_threads(),
-        means=means.data_ptr(),
-        quats=quats.data_ptr(),
-        scales=scales.data_ptr(),
-        opacities=opacities.data_ptr(),
-        colours=colours.data_ptr(),
-        colour_view_stride=colours[0].numel() if colours.shape[0] > 1 else 0,
-        w2c=w2c.data_ptr(),
-        K=K.data_ptr(),
-        background=background.data_ptr(),
-    )
-
-
-def _images(image: Tensor | None, alpha: Tensor | None, depth: Tensor | None) -> _Images:
-    return _Images(_address(image), _address(alpha), _address(depth))
+def _batch(tensors: Sequence[Tensor], width: int, height: int) -> _Batch:
+    means, _, _, _, colours, w2c, _, _ = tensors
+    sizes = (*means.shape[:2], w2c.shape[1], width, height, torch.get_num_threads(), int(colours.shape[1] > 1))
+    return _Batch(*sizes, *(t.data_ptr() for t in tensors))
 
 
 class _Handle:
-    """What the kernel keeps of one scene between forward and backward; freed with this object."""
+    """What the kernel keeps between forward and backward; freed with this object."""
 
     def __init__(self, library: ctypes.CDLL, address: ctypes.c_void_p) -> None:
         self.library = library
@@ -150,38 +130,37 @@ class _Splat(torch.autograd.Function):
     def forward(ctx: Any, width: int, height: int, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tensors = tuple(t.contiguous() for t in tensors)
         library = _library()
+        scenes_and_views = tensors[-1].shape[:2]  # of the background
+        image = tensors[0].new_empty(*scenes_and_views, 3, height, width)
+        alpha, depth = (tensors[0].new_empty(*scenes_and_views, 1, height, width) for _ in range(2))
+        layers = (image, alpha, depth)
+        structs = (_batch(tensors, width, height), _CONSTANTS, _Images(*(t.data_ptr() for t in layers)))
         keep = any(ctx.needs_input_grad)
-        batch = tensors[-1].shape[:2]  # of the background
-        image, alpha, depth = (tensors[0].new_empty(*batch, c, height, width) for c in (3, 1, 1))
-        handles: list[_Handle] = []
-        for s in range(batch[0]):
-            scene = _scene(tensors, s, width, height)
-            results = _images(image[s], alpha[s], depth[s])
-            address = ctypes.c_void_p()
-            handle = ctypes.byref(address) if keep else None
-            _check(library.splat_forward(ctypes.byref(scene), ctypes.byref(_CONSTANTS), ctypes.byref(results), handle))
-            if keep:
-                handles.append(_Handle(library, address))
+        address = ctypes.c_void_p()
+        _check(library.splat_forward(*map(ctypes.byref, structs), ctypes.byref(address) if keep else None))
         if keep:
-            ctx.handles, ctx.size = handles, (width, height)
-            ctx.save_for_backward(*tensors, image, alpha, depth)
+            ctx.handle, ctx.size = _Handle(library, address), (width, height)
+            ctx.save_for_backward(*tensors, *layers)
         ctx.set_materialize_grads(False)
-        return image, alpha, depth
+        return layers
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, image, alpha, depth = ctx.saved_tensors
-        gradients = [torch.zeros_like(t) for t in tensors[:5]]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (the decorator hides the name of ctx)
+        ctx: Any, *cotangents: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        tensors, layers = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
         d_layers = [None if d is None else d.contiguous() for d in cotangents]
-        for s, handle in enumerate(ctx.handles):
-            scene = _scene(tuple(tensors), s, *ctx.size)
-            results = _images(image[s], alpha[s], depth[s])
-            d_results = _images(*(None if d is None else d[s] for d in d_layers))
-            targets = _Gradients(*(g[s].data_ptr() for g in gradients))
-            arguments = (scene, _CONSTANTS, results, d_results, targets)
-            _check(handle.library.splat_backward(handle.address, *(ctypes.byref(a) for a in arguments)))
-        d_image = cotangents[0]
+        gradients = [torch.zeros_like(t) for t in tensors[:5]]
+        structs = (
+            _batch(tensors, *ctx.size),
+            _CONSTANTS,
+            _Images(*(t.data_ptr() for t in layers)),
+            _Images(*(None if d is None else d.data_ptr() for d in d_layers)),
+            _Gradients(*(g.data_ptr() for g in gradients)),
+        )
+        _check(ctx.handle.library.splat_backward(ctx.handle.address, *map(ctypes.byref, structs)))
+        alpha, d_image = layers[1], d_layers[0]
         d_background = None if d_image is None else ((1 - alpha) * d_image).sum((-2, -1))
         return None, None, *gradients, None, None, d_background
 
@@ -194,10 +173,12 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
         MemoryError: When the lists of visible Gaussians do not fit into memory.
     """
     if batch.means.device.type != "cpu" or batch.means.dtype != torch.float32:
-        raise InputError(f"backend 'cpu': expected float32 on the CPU, found {batch.means.dtype} on {batch.means.device}")
+        found = f"{batch.means.dtype} on {batch.means.device}"
+        raise InputError(f"backend 'cpu': expected float32 on the CPU, found {found}")
     if max(batch.width, batch.height) > MAX_SIZE_PX:
         raise InputError(f"backend 'cpu': images of at most {MAX_SIZE_PX} px, found {batch.width}x{batch.height}")
-    image, alpha, depth = _Splat.apply(
+    apply = cast(Callable[..., tuple[Tensor, Tensor, Tensor]], _Splat.apply)  # pyright: ignore[reportUnknownMemberType]
+    image, alpha, depth = apply(
         batch.width,
         batch.height,
         batch.means,

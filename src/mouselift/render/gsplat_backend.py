@@ -1,9 +1,9 @@
 """The CUDA backend: gsplat, set to the same definition of a render."""
 
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
-import torch
+from torch import Tensor
 
 from mouselift.errors import InputError
 from mouselift.render.constants import DILATION_PX2, NEAR_PLANE
@@ -29,17 +29,16 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
         raise InputError(f"backend 'gsplat': expected tensors on a CUDA device, found {batch.means.device}")
     skew = float(batch.K[..., 0, 1].abs().max()) if batch.K.numel() else 0.0
     if skew > MAX_SKEW_PX:
-        raise InputError(f"backend 'gsplat': expected cameras without skew, found {skew:g} px; choose backend 'reference'")
-    from gsplat import rasterization  # heavy, and compiles its kernels at first use
-
-    views = batch.w2c.shape[1]
-    colours: Any = batch.colours.expand(-1, views, -1, -1) if batch.colours.shape[1] > 1 else batch.colours[:, 0]
+        raise InputError(f"backend 'gsplat': expected no skew, found {skew:g} px; choose backend 'reference'")
+    rasterization = import_module("gsplat").rasterization  # heavy, and compiles its kernels at first use
+    layers: Tensor
+    alpha: Tensor
     layers, alpha, _ = rasterization(
         means=batch.means,
         quats=batch.quats,
         scales=batch.scales,
         opacities=batch.opacities,
-        colors=colours,
+        colors=batch.colours[:, 0] if batch.colours.shape[1] == 1 else batch.colours,
         viewmats=batch.w2c,
         Ks=batch.K,
         width=batch.width,
@@ -51,6 +50,5 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
         rasterize_mode="classic",
         packed=False,
     )
-    image, depth = layers.movedim(-1, -3).split([3, 1], dim=-3)
-    alpha = alpha.movedim(-1, -3)
-    return RenderOutput(image=image, alpha=alpha, depth=torch.where(alpha > 0, depth, 0))
+    layers, alpha = layers.movedim(-1, -3), alpha.movedim(-1, -3)
+    return RenderOutput(image=layers[..., :3, :, :], alpha=alpha, depth=layers[..., 3:, :, :].where(alpha > 0, 0))

@@ -1,11 +1,16 @@
-"""The reference backend: every step in plain PyTorch, any dtype, any device. Slow; the others are measured against it."""
+"""The reference backend: every step in plain PyTorch, any dtype, any device.
 
+Slow; it is what the others are measured against, and what they fall back to.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from mouselift.geometry.rays import pixel_centres
 from mouselift.geometry.transforms import quat_to_rotmat
@@ -50,9 +55,10 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
     layers = [_render_one(batch, s, v) for s in range(scenes) for v in range(views)]
     size = (batch.height, batch.width)
     stacked = torch.stack(layers) if layers else batch.means.new_zeros(0, 5, *size)
-    image, alpha, weighted_depth = stacked.reshape(scenes, views, 5, *size).split([3, 1, 1], dim=2)
+    stacked = stacked.reshape(scenes, views, 5, *size)
+    colour, alpha, weighted_depth = stacked[:, :, :3], stacked[:, :, 3:4], stacked[:, :, 4:]
     return RenderOutput(
-        image=image + (1 - alpha) * batch.background[..., None, None],
+        image=colour + (1 - alpha) * batch.background[..., None, None],
         alpha=alpha,
         depth=expected_depth(weighted_depth, alpha),
     )
@@ -62,7 +68,7 @@ def _render_one(batch: SplatBatch, scene: int, view: int) -> Float[Tensor, "5 h 
     """Colour without background, alpha and sum of weight times depth for one camera."""
     ellipses = project(batch, scene, view)
     canvas = pixel_centres(batch.height, batch.width, like=batch.means)
-    rows = []
+    rows: list[Tensor] = []
     for top in range(0, batch.height, TILE_PX):
         tiles = [
             _composite_tile(canvas[top : top + TILE_PX, left : left + TILE_PX], ellipses)
@@ -97,14 +103,14 @@ def project(batch: SplatBatch, scene: int, view: int) -> Ellipses:
     depths = in_camera[:, 2]
     slopes = in_camera[:, :2] / depths[:, None]
 
-    # Gradients of the pixel with respect to the world point, then along the Gaussian's axes, one standard deviation long.
+    # Derivatives of the pixel with respect to the world point, then along the Gaussian's axes, each a deviation long.
     jacobian = projection_jacobian(slopes, depths, K, batch.width, batch.height) @ w2c[:3, :3]  # (M, 2, 3)
     axes = jacobian @ quat_to_rotmat(batch.quats[scene, keep]) * scales[:, None, :]
     u, v = axes.unbind(-2)
     uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
     # The determinant through Lagrange's identity, (u.u)(v.v) - (u.v)^2 = |u x v|^2: a sum of positive terms, so that
     # needles keep their precision.
-    determinant = DILATION_PX2 * (uu + vv + DILATION_PX2) + torch.linalg.cross(u, v).square().sum(-1)
+    determinant = DILATION_PX2 * (uu + vv + DILATION_PX2) + torch.cross(u, v, dim=-1).square().sum(-1)
     variances = torch.stack([uu, vv], dim=-1) + DILATION_PX2
     conics = torch.stack([variances[:, 1], -uv, variances[:, 0]], dim=-1) / determinant[:, None]
 
@@ -144,9 +150,11 @@ def _composite_tile(pixels: Float[Tensor, "h w 2"], ellipses: Ellipses) -> Float
     flat = pixels.reshape(-1, 2)
     if not len(chosen):
         return flat.new_zeros(5, *pixels.shape[:2])
+    run = cast(Callable[..., Tensor], checkpoint)  # the pairs are made again on the way back, not kept
+    step = max(1, MAX_PAIRS // len(chosen))
     parts = [
-        checkpoint(composite, part, ellipses, chosen, use_reentrant=False)
-        for part in flat.split(max(1, MAX_PAIRS // len(chosen)))
+        run(composite, flat[i : i + step], ellipses, chosen, use_reentrant=False, preserve_rng_state=False)
+        for i in range(0, len(flat), step)
     ]
     return torch.cat(parts).mT.reshape(5, *pixels.shape[:2])
 

@@ -62,8 +62,10 @@ def render(
 
 
 def _choose(like: Tensor, backend: Backend) -> str:
-    if backend != "auto":
+    if backend in _RASTERIZERS:
         return backend
+    if backend != "auto":
+        raise InputError(f"backend: expected auto, {', '.join(_RASTERIZERS)}, found {backend!r}")
     if like.device.type == "cuda":
         return "gsplat"
     if like.device.type != "cpu" or like.dtype != torch.float32:
@@ -91,8 +93,9 @@ def _flatten(
     try:
         backdrop = backdrop.expand(*cameras.batch_shape, 3)
     except RuntimeError as error:
+        wanted = (*cameras.batch_shape, 3)
         raise InputError(
-            f"render: expected a background that broadcasts to {(*cameras.batch_shape, 3)}, found {tuple(backdrop.shape)}"
+            f"render: expected a background that broadcasts to {wanted}, found {tuple(backdrop.shape)}"
         ) from error
     return SplatBatch(
         means=means.reshape(scenes, n, 3),

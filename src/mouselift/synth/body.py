@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from io import BytesIO
 
@@ -63,11 +63,20 @@ class Body:
 
     def __post_init__(self) -> None:
         if len(self.joints) != len(JOINTS):
-            raise ValueError(f"{self.name}: {len(self.joints)} joints, expected the {len(JOINTS)} of the common skeleton")
+            raise ValueError(
+                f"{self.name}: {len(self.joints)} joints, expected the {len(JOINTS)} of the common skeleton"
+            )
         if self.faces.min() < 0 or self.faces.max() >= len(self.vertices):
             raise ValueError(f"{self.name}: faces name vertices outside 0..{len(self.vertices) - 1}")
         if np.abs(self.weights.sum(1) - 1).max() > 1e-4 or self.weights.min() < 0:
             raise ValueError(f"{self.name}: skinning weights must be non-negative and sum to 1")
+
+    @cached_property
+    def dense_weights(self) -> Float[np.ndarray, "n j"]:
+        """The same weights over all joints: one matrix product then poses the body."""
+        dense = np.zeros((len(self.vertices), len(JOINTS)), dtype=np.float32)
+        np.put_along_axis(dense, self.influences, self.weights, axis=1)
+        return dense
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +109,8 @@ def pose_body(
     Args:
         body: The body in rest pose.
         rotations: Of each joint relative to its parent, in the axes of the rest frame; the pelvis turns the whole body.
-        joint_scales: Growth along the rest axes of what each joint carries, its children's offsets included; 1 by default.
+        joint_scales: Growth along the rest axes of what each joint carries, its children's offsets included; none by
+            default.
 
     Returns:
         The posed body; its pelvis stays where the rest pose has it.
@@ -109,11 +119,11 @@ def pose_body(
     turns, positions = joint_frames(body.joints, rotations, scales)
     linear = turns * scales[:, None, :]  # (J, 3, 3)
     offsets = positions - np.einsum("jab,jb->ja", linear, body.joints)
-    blended = np.einsum("nk,nkab->nab", body.weights, linear[body.influences])
-    shifts = np.einsum("nk,nka->na", body.weights, offsets[body.influences])
-    vertices = np.einsum("nab,nb->na", blended, body.vertices) + shifts
+    blended = body.dense_weights @ np.concatenate([linear.reshape(-1, 9), offsets], axis=1)
+    turned = blended[:, :9].reshape(-1, 3, 3)
+    vertices = (turned @ body.vertices[:, :, None])[:, :, 0] + blended[:, 9:]
     normals = vertex_normals(vertices, body.faces)
-    flow = np.einsum("nab,nb->na", blended, body.flow)
+    flow = (turned @ body.flow[:, :, None])[:, :, 0]
     carriers = body.keypoint_joints
     keypoints = np.einsum("kab,kb->ka", linear[carriers], body.keypoints) + offsets[carriers]
     return PosedBody(
@@ -140,9 +150,7 @@ def vertex_normals(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "f
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
     face_normals = np.cross(b - a, c - a)
     corners = faces.ravel()
-    summed = [
-        np.bincount(corners, np.repeat(face_normals[:, axis], 3), minlength=len(vertices)) for axis in range(3)
-    ]
+    summed = [np.bincount(corners, np.repeat(face_normals[:, axis], 3), minlength=len(vertices)) for axis in range(3)]
     return normalise(np.stack(summed, axis=1).astype(np.float32))
 
 
@@ -154,6 +162,13 @@ def normalise(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
 def along_surface(vectors: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """Unit parts of vectors that lie in the surface."""
     return normalise(vectors - (vectors * normals).sum(-1, keepdims=True) * normals)
+
+
+def strongest(weights: Float[np.ndarray, "n j"]) -> tuple[Int[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:
+    """The four strongest influences of each vertex, and their weights made to sum to 1."""
+    influences = np.argsort(-weights, axis=1, kind="stable")[:, :NUM_INFLUENCES]
+    kept = np.take_along_axis(weights, influences, axis=1)
+    return influences, kept / kept.sum(1, keepdims=True)
 
 
 @cache

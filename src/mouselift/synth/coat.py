@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mouselift.synth.body import Body, Region
 
@@ -11,8 +11,8 @@ RGB = tuple[float, float, float]
 
 COATS = ("black", "agouti", "white", "brown", "grey", "piebald")
 
-_PINK: RGB = (0.80, 0.60, 0.56)
-_DUSKY: RGB = (0.56, 0.44, 0.42)
+_PINK: RGB = (0.72, 0.54, 0.51)
+_DUSKY: RGB = (0.50, 0.41, 0.40)
 _DARK_EYE: RGB = (0.02, 0.018, 0.018)
 _ALBINO_EYE: RGB = (0.62, 0.16, 0.16)
 
@@ -45,17 +45,35 @@ class Coat:
 
 
 _TEMPLATES = {
-    "black": Coat(name="black", back=(0.125, 0.115, 0.11), belly=(0.16, 0.145, 0.14), skin=_DUSKY, ear=(0.42, 0.33, 0.32)),
+    "black": Coat(
+        name="black", back=(0.125, 0.115, 0.11), belly=(0.16, 0.145, 0.14), skin=_DUSKY, ear=(0.42, 0.33, 0.32)
+    ),
     "agouti": Coat(
-        name="agouti", back=(0.43, 0.365, 0.28), belly=(0.64, 0.58, 0.49), skin=_PINK, ear=(0.62, 0.48, 0.44), ticking=0.38
+        name="agouti",
+        back=(0.43, 0.365, 0.28),
+        belly=(0.64, 0.58, 0.49),
+        skin=_PINK,
+        ear=(0.62, 0.48, 0.44),
+        ticking=0.30,
     ),
     "white": Coat(
-        name="white", back=(0.90, 0.88, 0.85), belly=(0.92, 0.90, 0.88), skin=_PINK, ear=(0.86, 0.68, 0.64), eye=_ALBINO_EYE, ticking=0.06
+        name="white",
+        back=(0.90, 0.88, 0.85),
+        belly=(0.92, 0.90, 0.88),
+        skin=_PINK,
+        ear=(0.86, 0.68, 0.64),
+        eye=_ALBINO_EYE,
+        ticking=0.06,
     ),
     "brown": Coat(name="brown", back=(0.36, 0.24, 0.17), belly=(0.46, 0.34, 0.26), skin=_PINK, ear=(0.60, 0.44, 0.40)),
     "grey": Coat(name="grey", back=(0.40, 0.40, 0.41), belly=(0.56, 0.55, 0.55), skin=_PINK, ear=(0.60, 0.50, 0.49)),
     "piebald": Coat(
-        name="piebald", back=(0.15, 0.13, 0.12), belly=(0.55, 0.53, 0.51), skin=_PINK, ear=(0.55, 0.43, 0.41), patches=0.45
+        name="piebald",
+        back=(0.15, 0.13, 0.12),
+        belly=(0.55, 0.53, 0.51),
+        skin=_PINK,
+        ear=(0.55, 0.43, 0.41),
+        patches=0.45,
     ),
 }
 _PATCH_WHITE: RGB = (0.88, 0.86, 0.83)
@@ -96,8 +114,8 @@ def linear_from_srgb(encoded: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*
 
 def srgb_from_linear(linear: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     """Encode linear light as sRGB, clipped to [0, 1]."""
-    light = np.clip(linear, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    light = np.clip(linear, 0, 1).astype(np.float32)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** np.float32(1 / 2.4) - 0.055)
 
 
 def vertex_albedo(coat: Coat, body: Body) -> Float[np.ndarray, "n 3"]:
@@ -132,8 +150,3 @@ def _smooth_noise(points_mm: Float[np.ndarray, "n 3"], seed: int) -> Float[np.nd
 def _noise_quantile(share: float) -> float:
     """The value below which about `share` of that field lies (it is nearly normal)."""
     return float(np.clip(1.7 * np.log(max(share, 1e-3) / max(1 - share, 1e-3)) / 2.9, -3, 3))
-
-
-def region_mask(regions: Int[np.ndarray, "n"], *wanted: Region) -> np.ndarray:
-    """Which vertices lie in any of the regions."""
-    return np.isin(regions, wanted)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mouselift.geometry import Gaussians
 from mouselift.geometry.sh import dc_from_rgb
-from mouselift.geometry.transforms import rotmat_to_quat
 from mouselift.synth.body import BARE_REGIONS, Body, PosedBody, Region, along_surface, normalise
 from mouselift.synth.coat import Coat, srgb_from_linear, vertex_albedo
 from mouselift.synth.light import Lights, irradiance
 
 SKIN_DENSITY = {  # Gaussians of skin per unit of area, relative
-    Region.EAR: 3.0, Region.TAIL: 6.0, Region.FOOT: 7.0, Region.NOSE: 8.0, Region.EYE: 14.0, Region.FACE: 1.6, Region.WHISKER_PAD: 2.0,
+    Region.EAR: 3.0, Region.TAIL: 6.0, Region.FOOT: 7.0, Region.NOSE: 8.0, Region.EYE: 14.0,
+    Region.FACE: 1.6, Region.WHISKER_PAD: 2.0,
 }  # fmt: skip
 LUMINANCE = np.array([0.30, 0.45, 0.25], dtype=np.float32)  # of a silicon camera under white or infra-red light
 
@@ -73,8 +73,9 @@ def grow_fur(
     """
     light, key_free = irradiance(posed.vertices, posed.normals, lights)
     vertex = {
-        "position": posed.vertices, "normal": posed.normals, "flow": posed.flow, "light": light,
-        "albedo": vertex_albedo(coat, body), "key_free": key_free[:, None], "fur_mm": body.fur_mm[:, None], "rest": body.vertices,
+        "position": posed.vertices, "normal": posed.normals, "flow": posed.flow, "rest": body.vertices,
+        "light": light, "albedo": vertex_albedo(coat, body),
+        "key_free": key_free[:, None], "fur_mm": body.fur_mm[:, None],
     }  # fmt: skip
     table = np.concatenate(list(vertex.values()), axis=1).astype(np.float32)
     columns = np.cumsum([0, *(values.shape[1] for values in vertex.values())])
@@ -115,7 +116,11 @@ def _sample_points(
     flip = u + v > 1
     u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
     corners = body.faces[face]
-    values = table[corners[:, 0]] * (1 - u - v)[:, None] + table[corners[:, 1]] * u[:, None] + table[corners[:, 2]] * v[:, None]
+    values = (
+        table[corners[:, 0]] * (1 - u - v)[:, None]
+        + table[corners[:, 1]] * u[:, None]
+        + table[corners[:, 2]] * v[:, None]
+    )
     get = {name: values[:, where] for name, where in slices.items()}
     normal = normalise(get["normal"])
     return _Points(
@@ -136,7 +141,6 @@ def _skin(points: _Points, coat: Coat, lights: Lights) -> Gaussians:
     """Opaque discs that close the surface; bare parts and eyes are seen, the rest shows only between hairs."""
     furred = ~np.isin(points.region, BARE_REGIONS)
     radius = np.where(furred, 0.62, 0.78) * np.sqrt(points.area_mm2)
-    across = np.cross(points.normal, points.flow)
     thickness = np.minimum(0.12, 0.3 * radius)
     halfway = normalise(points.normal + lights.key_direction)
     shine = np.clip((points.normal * halfway).sum(-1), 0, 1)
@@ -148,41 +152,37 @@ def _skin(points: _Points, coat: Coat, lights: Lights) -> Gaussians:
     translucent = (points.region == Region.EAR)[:, None] * points.albedo * [0.30, 0.12, 0.10] * lights.key
     colour = colour + gloss[:, None] + translucent
     centre = points.position - points.normal * np.where(furred, 0.25, thickness)[:, None]
-    return _gaussians(
-        centre,
-        np.stack([points.flow, across, points.normal], axis=-1),
-        np.stack([radius, radius, thickness], axis=-1),
-        np.full(len(radius), 0.97),
-        colour,
-        lights,
-    )
+    return _gaussians(centre, points.normal, thickness, radius, np.full_like(radius, 0.97), colour, lights)
 
 
 def _hairs(points: _Points, coat: Coat, lights: Lights, config: FurConfig, rng: np.random.Generator) -> Gaussians:
     """Guard and under hair: thin Gaussians that lean with the flow and lift off the skin."""
     count = len(points.position)
-    length = points.fur_mm * config.length * rng.uniform(0.6, 1.25, count).astype(np.float32)
+    noise = rng.random((5, count), dtype=np.float32)
+    length = points.fur_mm * config.length * (0.6 + 0.65 * noise[0])
     ear = points.region == Region.EAR
-    lift = np.where(ear, 0.15, config.lift) * rng.uniform(0.4, 1.6, count)
-    clump = np.sin(points.rest @ _CLUMP_FREQUENCIES) @ _CLUMP_MIX * config.clumping
-    lean = points.flow + points.normal * lift[:, None] + clump
-    along = normalise(lean + rng.normal(0, 0.10, (count, 3)))
-    along = normalise(along + points.normal * np.clip(0.03 - (along * points.normal).sum(-1, keepdims=True), 0, None))
-    root = rng.uniform(0.0, 0.10, count)[:, None] * points.normal * length[:, None]
+    lift = np.where(ear, 0.15, config.lift) * (0.4 + 1.2 * noise[1])
+    clump = np.sin(points.rest @ _CLUMP_FREQUENCIES) @ (config.clumping * _CLUMP_MIX)
+    lean = (
+        points.flow + points.normal * lift[:, None] + clump + 0.10 * rng.standard_normal((count, 3), dtype=np.float32)
+    )
+    along = normalise(lean)
+    inwards = 0.03 - (along * points.normal).sum(-1, keepdims=True)
+    along = normalise(along + points.normal * np.maximum(inwards, 0))
+    root = (0.10 * noise[2] * length)[:, None] * points.normal
     centre = points.position + root + along * (0.42 * length)[:, None]
-    width = np.where(ear, 0.08, 0.13) * rng.uniform(0.8, 1.3, count)
-    side = normalise(np.cross(points.normal, along))
-    frame = np.stack([along, side, np.cross(along, side)], axis=-1)
-    scales = np.stack([0.34 * length + 0.05, width, width], axis=-1)
+    width = np.where(ear, 0.08, 0.13) * (0.8 + 0.5 * noise[3])
 
     tangent = along @ lights.key_direction
     scatter = np.sqrt(np.clip(1 - tangent**2, 0, 1))  # Kajiya and Kay, 1989
     facing = np.clip(points.normal @ lights.key_direction, 0, 1)
-    depth_shade = rng.uniform(0.72, 1.10, count)
-    ticked = np.exp(rng.normal(0, 1, count) * coat.ticking - 0.5 * coat.ticking**2)
+    depth_shade = 0.72 + 0.38 * noise[4]
+    ticked = np.exp(rng.standard_normal(count, dtype=np.float32) * coat.ticking - 0.5 * coat.ticking**2)
     colour = points.albedo * points.light * (depth_shade * ticked * (0.80 + 0.30 * scatter))[:, None]
     sheen = 0.022 * lights.key * scatter**24 * facing * points.key_free
-    return _gaussians(centre, frame, scales, np.where(ear, 0.25, 0.80), colour + sheen[:, None], lights)
+    return _gaussians(
+        centre, along, 0.34 * length + 0.05, width, np.where(ear, 0.25, 0.80), colour + sheen[:, None], lights
+    )
 
 
 _CLUMP_FREQUENCIES = np.random.default_rng(5).normal(0, 1.1, (3, 12)).astype(np.float32)  # a fixed, arbitrary pattern
@@ -210,34 +210,40 @@ def _whiskers(
     along = np.array([h for _, h, _, _ in chains], dtype=np.float32)
     length = np.array([s for _, _, s, _ in chains])
     order = np.array([k for _, _, _, k in chains])
-    side = normalise(np.cross(along, rng.normal(size=3)))
-    frame = np.stack([along, side, np.cross(along, side)], axis=-1)
     pale = 0.10 + 0.5 * np.mean(vertex_albedo(coat, body)[pads], axis=0)
-    scales = np.stack([0.36 * length, np.full(len(length), 0.06), np.full(len(length), 0.06)], axis=-1)
-    return _gaussians(centre, frame, scales, 0.20 - 0.035 * order, np.tile(pale, (len(length), 1)), lights)
+    thin = np.full(len(length), 0.06)
+    return _gaussians(centre, along, 0.36 * length, thin, 0.20 - 0.035 * order, np.tile(pale, (len(length), 1)), lights)
 
 
 def _gaussians(
     centre: Float[np.ndarray, "n 3"],
-    frame: Float[np.ndarray, "n 3 3"],
-    scales: Float[np.ndarray, "n 3"],
+    axis: Float[np.ndarray, "n 3"],
+    along: Float[np.ndarray, "n"],
+    across: Float[np.ndarray, "n"],
     opacities: Float[np.ndarray, "n"],
     linear: Float[np.ndarray, "n 3"],
     lights: Lights,
 ) -> Gaussians:
+    """Gaussians that are round about an axis: hairs along it, discs across it. Colours are linear light."""
     light = np.clip(linear * lights.exposure, 0, None)
     if lights.grey:
         light = np.repeat((light @ LUMINANCE)[:, None], 3, axis=1)
-    rgb = srgb_from_linear(light)
     return Gaussians(
-        means=torch.from_numpy(np.ascontiguousarray(centre, dtype=np.float32)),
-        quats=quaternions(frame),
-        scales=torch.from_numpy(np.ascontiguousarray(scales, dtype=np.float32)),
-        opacities=torch.from_numpy(np.ascontiguousarray(opacities, dtype=np.float32)),
-        sh=dc_from_rgb(torch.from_numpy(np.ascontiguousarray(rgb, dtype=np.float32)))[:, None, :],
+        means=_tensor(centre),
+        quats=_tensor(_quats_to(axis)),
+        scales=_tensor(np.stack([along, across, across], axis=-1)),
+        opacities=_tensor(opacities),
+        sh=dc_from_rgb(_tensor(srgb_from_linear(light)))[:, None, :],
     )
 
 
-def quaternions(frame: Float[np.ndarray, "n 3 3"]) -> Float[Tensor, "n 4"]:
-    """Unit quaternions (w, x, y, z) of orthonormal frames whose columns are the axes."""
-    return rotmat_to_quat(torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32)))
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _quats_to(axis: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 4"]:
+    """Unit quaternions (w, x, y, z) of the smallest rotations that turn +X onto unit vectors."""
+    x, y, z = axis.T
+    quats = np.stack([1 + x, np.zeros_like(x), -z, y], axis=-1)
+    quats[x < -0.9999] = (0, 0, 0, 1)  # half a turn about +Z
+    return quats / np.linalg.norm(quats, axis=-1, keepdims=True)

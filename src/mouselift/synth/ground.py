@@ -36,7 +36,9 @@ def stand(
     legs = [(chain, side) for chain in ((HIND, FORE) if fore_paws and not reared else (HIND,)) for side in "LR"]
     soles = [positions[INDEX[f"{chain[2]}_{side}"], 2] - joints[INDEX[f"{chain[2]}_{side}"], 2] for chain, side in legs]
     trunk = [INDEX[name] for name in (("pelvis",) if reared else ("pelvis", "lumbar", "thorax", "chest"))]
-    floor = min(float(np.mean(soles)), float((positions[trunk, 2] - CROUCH * scales[trunk, 2] * joints[trunk, 2]).min()))
+    floor = min(
+        float(np.mean(soles)), float((positions[trunk, 2] - CROUCH * scales[trunk, 2] * joints[trunk, 2]).min())
+    )
     for chain, side in legs:
         _plant([INDEX[f"{name}_{side}"] for name in chain], joints, turns, positions, floor)
     _lay_tail(turns, positions, floor + TAIL_CLEARANCE_MM)

@@ -24,8 +24,8 @@ class Pose:
     """Joint rotations of one instant.
 
     Attributes:
-        angles: Axis-angle in radians of each joint relative to its parent, in the axes of the rest frame; the pelvis entry is
-            the tilt of the whole body.
+        angles: Axis-angle in radians of each joint relative to its parent, in the axes of the rest frame; the pelvis
+            entry is the tilt of the whole body.
         heading_rad: Where the body points, counter-clockwise about +Z from +X.
         behaviour: One of `BEHAVIOURS`.
     """
@@ -88,11 +88,15 @@ class PosePrior:
         _swing_tail(angles, rng)
         for side in "LR":
             angles[INDEX[f"ear_{side}"]] += rng.normal(0, 0.15, 3)
-        return Pose(angles=angles.astype(np.float32), heading_rad=float(rng.uniform(-np.pi, np.pi)), behaviour=behaviour)
+        return Pose(
+            angles=angles.astype(np.float32), heading_rad=float(rng.uniform(-np.pi, np.pi)), behaviour=behaviour
+        )
 
     def recorded(self, rng: np.random.Generator, strength: float) -> Float[np.ndarray, "j 3"]:
         """Angles drawn from the prior; `strength` scales the departure from its mean (0 to 1)."""
-        scores = np.clip(rng.normal(size=len(self.deviations)), -MAX_DEVIATIONS, MAX_DEVIATIONS) * self.deviations * strength
+        scores = (
+            np.clip(rng.normal(size=len(self.deviations)), -MAX_DEVIATIONS, MAX_DEVIATIONS) * self.deviations * strength
+        )
         angles = np.clip(self.mean + np.tensordot(scores, self.components, axes=1), self.low, self.high)
         return angles.astype(np.float64)
 
@@ -169,7 +173,14 @@ def _sit(angles: np.ndarray, rng: np.random.Generator) -> None:
     _bend(angles, TAIL, YAW, rng.normal(0, 60))
 
 
-_STAGED = {"walking": _walk, "curled": _curl, "rearing": _rear, "grooming": _groom, "stretched": _stretch, "sitting": _sit}
+_STAGED = {
+    "walking": _walk,
+    "curled": _curl,
+    "rearing": _rear,
+    "grooming": _groom,
+    "stretched": _stretch,
+    "sitting": _sit,
+}
 
 
 def _turn_head(angles: np.ndarray, rng: np.random.Generator) -> None:

@@ -106,7 +106,7 @@ def load_body(name: str) -> Body:
     if name == "procedural":
         return procedural_mouse()
     if name == "rodent":
-        from mouselift.synth.rodent import rodent_body
+        from mouselift.synth.rodent import rodent_body  # dm_control is an extra
 
         return rodent_body()
     from mouselift.synth.mammal import mammal_body
@@ -127,10 +127,16 @@ def synthesize_animal(config: SynthConfig, rng: np.random.Generator) -> SynthAni
     scales = build.joint_scales()
     rotations = stand(body.joints, pose.rotations(), scales, fore_paws=pose.behaviour not in NO_FORE_PAWS)
     posed = pose_body(body, rotations, joint_scales=scales)
-    fur = replace(config.fur, length=config.fur.length * float(rng.uniform(0.75, 1.2)), lift=config.fur.lift * float(rng.uniform(0.6, 1.6)))
+    fur = replace(
+        config.fur,
+        length=config.fur.length * float(rng.uniform(0.75, 1.2)),
+        lift=config.fur.lift * float(rng.uniform(0.6, 1.6)),
+    )
     hairs = grow_fur(body, posed, coat, lights, fur, rng)
     scene_from_world = Similarity(
-        scale=torch.tensor(SCENE_PER_MM), rotation=torch.eye(3), translation=torch.from_numpy(-SCENE_PER_MM * subject_centre(body, posed)).float()
+        scale=torch.tensor(SCENE_PER_MM),
+        rotation=torch.eye(3),
+        translation=torch.from_numpy(-SCENE_PER_MM * subject_centre(body, posed)).float(),
     )
     return SynthAnimal(
         gaussians=hairs.transformed(scene_from_world),
@@ -196,7 +202,11 @@ def _free_eyes(config: SynthConfig, rng: np.random.Generator) -> Float[np.ndarra
 
 
 def framed_cameras(
-    gaussians: Gaussians, eyes: Float[Tensor, "v 3"], rolls_rad: Float[Tensor, "v"], fills: Float[Tensor, "v"], size_px: int
+    gaussians: Gaussians,
+    eyes: Float[Tensor, "v 3"],
+    rolls_rad: Float[Tensor, "v"],
+    fills: Float[Tensor, "v"],
+    size_px: int,
 ) -> Cameras:
     """Cameras at `eyes` that centre the silhouette's box and let its longer side fill a share of the picture.
 
@@ -224,7 +234,10 @@ def framed_cameras(
 
 
 def _aimed(
-    points: Float[Tensor, "n 3"], eyes: Float[Tensor, "v 3"], target: Float[Tensor, "v 3"], rolls_rad: Float[Tensor, "v"]
+    points: Float[Tensor, "n 3"],
+    eyes: Float[Tensor, "v 3"],
+    target: Float[Tensor, "v 3"],
+    rolls_rad: Float[Tensor, "v"],
 ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 2"], Float[Tensor, "v 2"]]:
     """Cameras that look at `target`, and the box of the points in their normalised image plane."""
     c, s, o = rolls_rad.cos(), rolls_rad.sin(), torch.zeros_like(rolls_rad)

@@ -1,8 +1,8 @@
 """The skeleton that every synthetic body shares, its rest pose, and the 22 keypoints that it carries.
 
-Rest frame: millimetres, +X towards the nose, +Y to the animal's left, +Z up, the floor at z = 0. The rest pose is a mouse
-that stands on four feet. Proportions are medians of the 22-keypoint labels of DANNCE's `markerless_mouse_1` (nose to tail
-root 78 mm, ears 18 mm apart, lower hind leg 16 mm, fore arm 12 mm), with a house mouse's full tail.
+Rest frame: millimetres, +X towards the nose, +Y to the animal's left, +Z up, the floor at z = 0. The rest pose is a
+mouse that stands on four feet. Proportions follow the 22-keypoint labels of DANNCE's `markerless_mouse_1` (ears
+18 mm apart, nose to neck 36 mm, lower hind leg 16 mm, fore arm 12 mm), with a house mouse's full tail.
 """
 
 from types import MappingProxyType
@@ -61,10 +61,9 @@ JOINTS: tuple[str, ...] = tuple(_JOINTS)
 INDEX = MappingProxyType({name: i for i, name in enumerate(JOINTS)})
 PARENTS: tuple[int, ...] = tuple(-1 if parent is None else INDEX[parent] for parent, _ in _JOINTS.values())
 LEAVES = frozenset(name for name in JOINTS if INDEX[name] not in PARENTS)
-TURNING: tuple[str, ...] = tuple(name for name in JOINTS if name not in LEAVES and name != "pelvis")
 
-# Order: DANNCE's 22 mouse keypoints. The dictionary's names are those of MAMMAL's lists, which call the fore paw "paw", the
-# wrist "paw_end", and name the hind leg's ankle "knee" and its knee "hip" (DANNCE: HindpawL, AnkleL, KneeL).
+# Order: DANNCE's 22 mouse keypoints. The names are those of MAMMAL's lists, which call the wrist "paw_end", the hind
+# leg's ankle "knee" and its knee "hip" (DANNCE: WristL, AnkleL, KneeL).
 KEYPOINTS: tuple[str, ...] = (
     "L_ear", "R_ear", "nose", "neck", "body_middle", "tail_root", "tail_middle", "tail_end",
     "L_paw", "L_paw_end", "L_elbow", "L_shoulder", "R_paw", "R_paw_end", "R_elbow", "R_shoulder",

@@ -1,7 +1,6 @@
 """Checkpoints that are written whole or not at all, and the moving average of the weights."""
 
 import copy
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
 from mouselift.models.checkpoint_io import save_weights
 
@@ -35,25 +35,26 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the model's weights after its step number `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = list(self.model.parameters()), list(model.parameters())
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        for average, value in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
 
     def save(self, path: Path, record: Mapping[str, Any]) -> None:
         """Write the averaged weights as safetensors."""
         save_weights(self.model, path, record)
 
 
-def save_checkpoint(path: Path, state: TrainState, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
-    """Write everything that an exact resume needs, under a temporary name first."""
-    partial = path.with_name(f".{path.name}.partial")
+def save_checkpoint(
+    path: Path, state: TrainState, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write everything that an exact resume needs, atomically."""
     content = {
         "state": asdict(state),
         "model": model.state_dict(),
         "ema": ema.model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        torch.save(content, partial)
 
 
 def load_checkpoint(path: Path, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> TrainState:

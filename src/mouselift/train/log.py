@@ -30,7 +30,9 @@ class TrainLog:
         self._board = SummaryWriter(str(self.folder / "tensorboard"))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         self._board.close()
 

@@ -66,7 +66,11 @@ class RunConfig:
 class Task(Protocol):
     """What is trained: a model, its loss on samples, and its figures on held-out samples."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
     better: str
     """The name of the validation figure that decides which weights are the best (higher is better)."""
 
@@ -79,7 +83,14 @@ class Task(Protocol):
         ...
 
 
-def train(task: Task, config: RunConfig, data: MouseDataset, held_out: MouseDataset, folder: Path, record: Mapping[str, Any]) -> TrainState:
+def train(
+    task: Task,
+    config: RunConfig,
+    data: MouseDataset,
+    held_out: MouseDataset,
+    folder: Path,
+    record: Mapping[str, Any],
+) -> TrainState:
     """Train, log and checkpoint in `folder`; goes on from the checkpoint that lies there.
 
     Every random number comes from (seed, step), so a resumed run continues bit for bit as an undisturbed one would.
@@ -106,7 +117,11 @@ def train(task: Task, config: RunConfig, data: MouseDataset, held_out: MouseData
     stop = _StopRequest()
     held_out_samples = [held_out[i] for i in range(min(config.validation_samples, len(held_out)))]
     saved_at, skipped_since_log = time.monotonic(), 0
-    with TrainLog(folder) as log, stop, tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as bar:
+    with (
+        TrainLog(folder) as log,
+        stop,
+        tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as bar,
+    ):
         while state.step < config.steps and not stop.asked:
             rate = learning_rate(config, state.step)
             figures, skipped = _step(task, config, data, optimizer, state.step, rate)
@@ -119,7 +134,9 @@ def train(task: Task, config: RunConfig, data: MouseDataset, held_out: MouseData
                 log.write(state.step, {**figures, "rate": rate, "skipped": state.skipped})
                 bar.set_postfix(loss=f"{figures['loss']:.4f}")
                 if skipped_since_log > MAX_SKIPPED_SHARE * config.log_every:
-                    raise TrainingError(f"{skipped_since_log} of the last {config.log_every} steps were skipped: the gradients explode")
+                    raise TrainingError(
+                        f"{skipped_since_log} of the last {config.log_every} steps were skipped: the gradients explode"
+                    )
                 skipped_since_log = 0
             if state.step % config.validate_every == 0 or state.step == config.steps:
                 _validate(task, ema, held_out_samples, state, folder, log, record)
@@ -150,7 +167,14 @@ def sample_indices(num_samples: int, seed: int, first: int, count: int) -> list[
     return indices
 
 
-def _step(task: Task, config: RunConfig, data: MouseDataset, optimizer: torch.optim.Optimizer, step: int, rate: float) -> tuple[dict[str, float], int]:
+def _step(
+    task: Task,
+    config: RunConfig,
+    data: MouseDataset,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    rate: float,
+) -> tuple[dict[str, float], int]:
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
@@ -171,7 +195,15 @@ def _step(task: Task, config: RunConfig, data: MouseDataset, optimizer: torch.op
     return totals, 0
 
 
-def _validate(task: Task, ema: EMA, samples: Sequence[Sample], state: TrainState, folder: Path, log: TrainLog, record: Mapping[str, Any]) -> None:
+def _validate(
+    task: Task,
+    ema: EMA,
+    samples: Sequence[Sample],
+    state: TrainState,
+    folder: Path,
+    log: TrainLog,
+    record: Mapping[str, Any],
+) -> None:
     with torch.no_grad():
         figures, panel = task.validate(ema.model, samples)
     log.write(state.step, {f"val_{name}": value for name, value in figures.items()})

@@ -71,9 +71,15 @@ class GSLRMTask:
         colour, alpha = l2(out.image, truth), l2(out.alpha, target.masks)
         structure = dssim(out.image, truth)
         loss = colour + self.config.alpha_weight * alpha + self.config.dssim_weight * structure
-        return loss, {"l2": float(colour.detach()), "alpha": float(alpha.detach()), "dssim": float(structure.detach())}
+        return loss, {
+            "l2": float(colour.detach()),
+            "alpha": float(alpha.detach()),
+            "dssim": float(structure.detach()),
+        }
 
-    def _choose(self, views: Views, like_reconstruction: bool, count: int, generator: torch.Generator) -> tuple[list[int], list[int]]:
+    def _choose(
+        self, views: Views, like_reconstruction: bool, count: int, generator: torch.Generator
+    ) -> tuple[list[int], list[int]]:
         """Context views and the views to draw targets from: the rest, and when too few remain also the context."""
         on_rig, free = split_rig_and_free(views)
         everything = on_rig + free
@@ -98,7 +104,9 @@ class GSLRMTask:
             scores["psnr_fg"].append(psnr_fg(out.image, held_out.images, held_out.masks))
             scores["iou_alpha"].append(iou_alpha(out.alpha, held_out.masks))
             rows.append(_strip(held_out.images[:4], out.image[:4]))
-        return {name: float(torch.cat(values).nanmean()) for name, values in scores.items()}, torch.cat(rows[:PANEL_SAMPLES], dim=1)
+        return {name: float(torch.cat(values).nanmean()) for name, values in scores.items()}, torch.cat(
+            rows[:PANEL_SAMPLES], dim=1
+        )
 
 
 # ---- generator
@@ -141,7 +149,9 @@ class GeneratorTask:
             targets.append(sample.views[random_subset(rig, self.config.num_targets, generator)])
         device = next(self.model.parameters()).device
         condition, target = Views.stack(inputs).to(device), Views.stack(targets).to(device)
-        time = torch.sigmoid(self.config.time_mean + self.config.time_std * torch.randn(len(samples), generator=generator))
+        time = torch.sigmoid(
+            self.config.time_mean + self.config.time_std * torch.randn(len(samples), generator=generator)
+        )
         pure = torch.rand(len(samples), generator=generator) < self.config.pure_noise_share
         time = torch.where(pure, 0.0, time).to(device)
         clean = encode_pixels(target)
@@ -171,8 +181,12 @@ class GeneratorTask:
             scores["psnr_fg"].append(psnr_fg(made.over(white).images, truth.over(white).images, truth.masks))
             scores["iou_alpha"].append(iou_alpha(made.masks, truth.masks))
             shown = condition.over(white).images
-            rows.append(_strip(torch.cat([shown, truth.over(white).images]), torch.cat([shown, made.over(white).images])))
-        return {name: float(torch.cat(values).nanmean()) for name, values in scores.items()}, torch.cat(rows[:PANEL_SAMPLES], dim=1)
+            rows.append(
+                _strip(torch.cat([shown, truth.over(white).images]), torch.cat([shown, made.over(white).images]))
+            )
+        return {name: float(torch.cat(values).nanmean()) for name, values in scores.items()}, torch.cat(
+            rows[:PANEL_SAMPLES], dim=1
+        )
 
 
 # ---- framing estimator
@@ -195,7 +209,10 @@ class FramingTask:
         true_elevation, true_half_width = (t.squeeze(1) for t in framing_of(views))
         elevation_error = (elevation - true_elevation).abs().mean()
         width_error = (half_width / true_half_width).log().abs().mean()
-        figures = {"elevation_error_deg": float(elevation_error.detach()), "width_error": float(width_error.detach())}
+        figures = {
+            "elevation_error_deg": float(elevation_error.detach()),
+            "width_error": float(width_error.detach()),
+        }
         return elevation_error / 30 + 3 * width_error, figures
 
     @staticmethod
@@ -227,5 +244,3 @@ class FramingTask:
 def _strip(truth: Float[Tensor, "v 3 h w"], made: Float[Tensor, "v 3 h w"]) -> Float[Tensor, "3 h2 w2"]:
     """Truth above what was made, views side by side."""
     return rearrange([truth, made.clamp(0, 1)], "two v c h w -> c (two h) (v w)")
-
-

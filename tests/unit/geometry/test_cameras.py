@@ -120,9 +120,7 @@ def test_field_of_view() -> None:
     width=st.integers(1, 80),
     height=st.integers(1, 80),
 )
-def test_crop_and_project_commute(
-    distorted: bool, seed: int, left: int, top: int, width: int, height: int
-) -> None:
+def test_crop_and_project_commute(distorted: bool, seed: int, left: int, top: int, width: int, height: int) -> None:
     generator = seeded(seed)
     cameras, points = random_cameras(generator, 2, distorted=distorted), random_points(generator, 2, 6)
     cropped = cameras.cropped(left, top, width, height)
@@ -157,9 +155,7 @@ def test_looking_at_is_one_homography_at_every_depth(seed: int) -> None:
     virtual = cameras.looking_at(target, K, 64)
     assert (virtual.width, virtual.height) == (64, 64)
     assert_close(virtual.centres, cameras.centres)
-    assert_close(
-        virtual.project(target[:, None])[:, 0], torch.full((2, 2), 32.0, dtype=torch.float64), atol=1e-7
-    )
+    assert_close(virtual.project(target[:, None])[:, 0], torch.full((2, 2), 32.0, dtype=torch.float64), atol=1e-7)
 
     rotation = virtual.w2c[:, :3, :3] @ cameras.w2c[:, :3, :3].mT
     homography = K @ rotation @ torch.inverse(cameras.K)

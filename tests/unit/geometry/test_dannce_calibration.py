@@ -49,9 +49,7 @@ def labels_of(recording: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
 def test_projection_reproduces_the_stored_labels(recording: dict[str, Any]) -> None:
     cameras = cameras_of(recording["params"])
-    assert (
-        cameras.K[:, 0, 1].abs() > 0.5
-    ).all()  # every camera has skew, which is what makes this a test of it
+    assert (cameras.K[:, 0, 1].abs() > 0.5).all()  # every camera has skew, which is what makes this a test of it
     points, pixels = labels_of(recording)
     labelled = points.isfinite().all(-1) & pixels.isfinite().all(-1)
     assert labelled.sum() > 10_000

@@ -20,9 +20,7 @@ PINCUSHION = (0.1, 0.02, 0.003, -0.002, 0.001)
 LENSES = [DANNCE_CAMERA, BARREL, PINCUSHION]
 
 
-def closed_form(
-    x: float, y: float, k1: float, k2: float, p1: float, p2: float, k3: float
-) -> tuple[float, float]:
+def closed_form(x: float, y: float, k1: float, k2: float, p1: float, p2: float, k3: float) -> tuple[float, float]:
     """OpenCV's documentation, term by term."""
     r2 = x**2 + y**2
     radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3

@@ -124,9 +124,7 @@ def test_detach_cuts_every_gradient(generator: torch.Generator) -> None:
     [("means", (6, 3)), ("quats", (7, 3)), ("scales", (7, 1)), ("sh", (6, 1, 3)), ("opacities", (7, 1))],
 )
 @pytest.mark.usefixtures("without_shape_checks")
-def test_refuses_fields_of_other_shapes(
-    name: str, shape: tuple[int, ...], generator: torch.Generator
-) -> None:
+def test_refuses_fields_of_other_shapes(name: str, shape: tuple[int, ...], generator: torch.Generator) -> None:
     with pytest.raises(ValueError, match=r"Gaussians: \w+ is \(\d, .* expected \(\d,"):
         replace(random_gaussians(generator), **{name: torch.ones(shape)})
 

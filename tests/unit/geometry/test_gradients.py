@@ -85,9 +85,7 @@ def test_project_to_distortion(generator: torch.Generator) -> None:
 
 @batches
 @pytest.mark.parametrize("encode", [lambda c: camera_rays(c)[1], plucker_rays, nearest_point_rays])
-def test_rays(
-    batch: tuple[int, ...], encode: Callable[[Cameras], Tensor], generator: torch.Generator
-) -> None:
+def test_rays(batch: tuple[int, ...], encode: Callable[[Cameras], Tensor], generator: torch.Generator) -> None:
     build, at = moved_cameras(random_cameras(generator, *batch).resized(3, 2))
     assert gradcheck(lambda *xs: encode(build(*xs)), at)
 

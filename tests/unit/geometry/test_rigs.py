@@ -9,6 +9,7 @@ from mouselift.geometry import Cameras
 from mouselift.geometry.rigs import (
     azimuth_elevation_deg,
     facelift_rig,
+    mouse_rig,
     orbit,
     pinhole_K,
     sphere,
@@ -61,6 +62,16 @@ def test_facelift_rig_turns_with_its_front(azimuth: float, elevation: float) -> 
     offsets = torch.where(offsets < -179.9, -offsets, offsets)
     assert_close(offsets, torch.tensor([0.0, -45, -90, 180, 90, 45]), atol=1e-2)
     assert_close(elevations, torch.full((6,), elevation), atol=1e-3)
+
+
+def test_mouse_rig_has_facelifts_azimuths_from_above_and_closer() -> None:
+    cameras, wanted = mouse_rig(30.0, size_px=64), facelift_rig(30.0)
+    azimuths, elevations = azimuth_elevation_deg(cameras)
+    assert_close(azimuths, azimuth_elevation_deg(wanted)[0], atol=1e-3)
+    assert_close(elevations, torch.full((6,), 20.0), atol=1e-3)
+    assert_close(cameras.fov_deg, torch.full((6, 2), 30.0), atol=1e-3)
+    assert_all_look_at_the_origin(cameras, 2.7)
+    assert (cameras.names, cameras.width, cameras.height) == (wanted.names, 64, 64)
 
 
 def test_turntable_goes_once_around_counter_clockwise() -> None:

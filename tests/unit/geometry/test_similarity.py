@@ -84,6 +84,4 @@ def test_refuses_a_scale_that_is_not_positive_and_finite(scale: float) -> None:
 
 def test_refuses_a_translation_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match="finite translation"):
-        Similarity(
-            scale=torch.ones(()), rotation=torch.eye(3), translation=torch.tensor([0.0, math.nan, 0.0])
-        )
+        Similarity(scale=torch.ones(()), rotation=torch.eye(3), translation=torch.tensor([0.0, math.nan, 0.0]))

@@ -101,9 +101,7 @@ def test_look_at_puts_the_target_on_the_optical_axis(seed: int) -> None:
     on_axis = torch.zeros_like(eye)
     on_axis[:, 2] = (target - eye).norm(dim=-1)
     torch.testing.assert_close(apply_rigid(w2c, target[:, None])[:, 0], on_axis, rtol=0, atol=1e-10)
-    torch.testing.assert_close(
-        apply_rigid(w2c, eye[:, None])[:, 0], torch.zeros_like(eye), rtol=0, atol=1e-10
-    )
+    torch.testing.assert_close(apply_rigid(w2c, eye[:, None])[:, 0], torch.zeros_like(eye), rtol=0, atol=1e-10)
     up_in_camera = w2c[..., :3, :3] @ Z
     assert (up_in_camera[:, 0].abs() < 1e-12).all()  # no roll
     assert (up_in_camera[:, 1] < 0).all()  # +Y is down

@@ -54,9 +54,7 @@ def test_crop_inside_is_a_slice(generator: torch.Generator) -> None:
     torch.testing.assert_close(cropped.cameras.K, views.cameras.cropped(5, 3, 20, 10).K)
 
 
-@given(
-    left=st.integers(-30, WIDTH - 1), top=st.integers(-30, HEIGHT - 1), extra=st.integers(1, 40), seed=SEEDS
-)
+@given(left=st.integers(-30, WIDTH - 1), top=st.integers(-30, HEIGHT - 1), extra=st.integers(1, 40), seed=SEEDS)
 def test_crop_pads_with_transparent_black(left: int, top: int, extra: int, seed: int) -> None:
     views = random_views(seeded(seed), 1)
     width, height = max(-left, 0) + extra, max(-top, 0) + extra
@@ -65,16 +63,12 @@ def test_crop_pads_with_transparent_black(left: int, top: int, extra: int, seed:
         for row in range(height):
             for column in range(0, width, 7):
                 inside = 0 <= row + top < HEIGHT and 0 <= column + left < WIDTH
-                expected = (
-                    before[0, :, row + top, column + left] if inside else torch.zeros_like(after[0, :, 0, 0])
-                )
+                expected = before[0, :, row + top, column + left] if inside else torch.zeros_like(after[0, :, 0, 0])
                 assert torch.equal(after[0, :, row, column], expected)
 
 
 @pytest.mark.parametrize("box", [(WIDTH, 0, 5, 5), (0, HEIGHT, 5, 5), (-5, 0, 5, 5), (0, -7, 5, 7)])
-def test_crop_refuses_a_box_beside_the_picture(
-    box: tuple[int, int, int, int], generator: torch.Generator
-) -> None:
+def test_crop_refuses_a_box_beside_the_picture(box: tuple[int, int, int, int], generator: torch.Generator) -> None:
     with pytest.raises(ValueError, match="does not touch the picture of 40x30"):
         random_views(generator, 1).cropped(*box)
 
@@ -93,9 +87,7 @@ def test_resize_conserves_solid_colour_and_full_masks(seed: int, width: int, hei
 
 
 @pytest.mark.parametrize("size", [(10, 10), (23, 17), (40, 30), (77, 95)])
-def test_resize_lets_nothing_outside_the_mask_bleed_in(
-    size: tuple[int, int], generator: torch.Generator
-) -> None:
+def test_resize_lets_nothing_outside_the_mask_bleed_in(size: tuple[int, int], generator: torch.Generator) -> None:
     masks = (uniform(generator, 1, HEIGHT, WIDTH) > 0.6).double()
     inside, outside = torch.tensor([0.1, 0.7, 0.3]).double(), torch.tensor([1.0, 0.0, 1.0]).double()
     images = torch.where(masks > 0, inside[:, None, None], outside[:, None, None])
@@ -108,9 +100,7 @@ def test_resize_lets_nothing_outside_the_mask_bleed_in(
 
 
 @pytest.mark.parametrize("size", [(20, 15), (25, 40), (80, 60), (111, 37)])
-def test_resize_moves_pixels_as_it_moves_the_camera(
-    size: tuple[int, int], generator: torch.Generator
-) -> None:
+def test_resize_moves_pixels_as_it_moves_the_camera(size: tuple[int, int], generator: torch.Generator) -> None:
     camera = random_cameras(generator)
     resized = coordinate_views(camera).resized(*size)
     # What the new picture shows at a pixel is where that pixel was; the two cameras say the same.

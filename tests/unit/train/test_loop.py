@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,14 @@ from mouselift.train.tasks import FramingTask, GeneratorTask, GeneratorTaskConfi
 
 SIZE = 32
 RUN = RunConfig(
-    steps=10, batch_size=2, accumulation=2, warmup_steps=2, log_every=5, validate_every=5, validation_samples=2, threads=1
+    steps=10,
+    batch_size=2,
+    accumulation=2,
+    warmup_steps=2,
+    log_every=5,
+    validate_every=5,
+    validation_samples=2,
+    threads=1,
 )
 
 
@@ -37,7 +45,11 @@ def dataset(tmp_path_factory) -> Path:
     names = [sample_folder_name(i) for i in range(6)]
     for index, name in enumerate(names):
         ring = orbit(
-            [45.0 * i for i in range(8)], 20.0, fov_deg=30, size_px=SIZE, names=[f"ring_{i}" for i in range(8)]
+            [45.0 * i for i in range(8)],
+            20.0,
+            fov_deg=30,
+            size_px=SIZE,
+            names=[f"ring_{i}" for i in range(8)],
         )
         free = orbit([10.0, 200.0], [40.0, 80.0], fov_deg=30, size_px=SIZE, names=["framed_0", "framed_1"])
         cameras = Cameras.cat([ring, free])
@@ -161,4 +173,4 @@ def test_rate_warms_up_then_falls_to_its_end() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.1)
-    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))

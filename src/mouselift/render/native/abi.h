@@ -8,20 +8,20 @@
 
 extern "C" {
 
-// One scene and the cameras that look at it. Float arrays are contiguous, row-major.
-struct SplatScene {
-  int64_t count;               // N Gaussians
-  int32_t views, width, height;
-  int32_t threads;             // at most so many
-  const float* means;          // (N, 3)
-  const float* quats;          // (N, 4), w x y z, any length but 0
-  const float* scales;         // (N, 3)
-  const float* opacities;      // (N)
-  const float* colours;        // (N, 3) for each view
-  int64_t colour_view_stride;  // floats between the colours of two views; 0 when all views share them
-  const float* w2c;            // (V, 4, 4)
-  const float* K;              // (V, 3, 3), skew kept
-  const float* background;     // (V, 3)
+// S scenes of N Gaussians, each seen by V cameras. Float arrays are contiguous, row-major.
+struct SplatBatch {
+  int64_t scenes, count, views;
+  int32_t width, height;
+  int32_t threads;                // at most so many
+  int32_t colours_for_each_view;  // or one set for all cameras of a scene
+  const float* means;             // (S, N, 3)
+  const float* quats;             // (S, N, 4), w x y z, any length but 0
+  const float* scales;            // (S, N, 3)
+  const float* opacities;         // (S, N)
+  const float* colours;           // (S, V or 1, N, 3)
+  const float* w2c;               // (S, V, 4, 4)
+  const float* K;                 // (S, V, 3, 3), skew kept
+  const float* background;        // (S, V, 3)
 };
 
 // `constants.py`, where each has its source.
@@ -31,19 +31,19 @@ struct SplatConstants {
 
 // Results, or cotangents of results (then any may be null: zero).
 struct SplatImages {
-  float* image;  // (V, 3, H, W), over the background
-  float* alpha;  // (V, H, W)
-  float* depth;  // (V, H, W), sum of weight times z
+  float* image;  // (S, V, 3, H, W), over the background
+  float* alpha;  // (S, V, H, W)
+  float* depth;  // (S, V, H, W), sum of weight times z
 };
 
-// Gradients are added to what is there. Colours have the layout that `SplatScene` gives them.
+// Gradients are added to what is there; the shapes are those of the inputs.
 struct SplatGradients {
   float *means, *quats, *scales, *opacities, *colours;
 };
 
 // Non-zero return values: 1, out of memory.
-SPLAT_API int splat_forward(const SplatScene* scene, const SplatConstants* constants, const SplatImages* results, void** handle);
-SPLAT_API int splat_backward(const void* handle, const SplatScene* scene, const SplatConstants* constants,
+SPLAT_API int splat_forward(const SplatBatch* batch, const SplatConstants* constants, const SplatImages* results, void** handle);
+SPLAT_API int splat_backward(const void* handle, const SplatBatch* batch, const SplatConstants* constants,
                              const SplatImages* results, const SplatImages* cotangents, const SplatGradients* gradients);
 SPLAT_API void splat_free(void* handle);
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "parallel.h"
 #include "projection.h"
 #include "tiles.h"
 
@@ -17,30 +18,6 @@ namespace mouselift {
 
 constexpr int64_t kPage = 2048;  // Gaussians that are projected as one item of work
 constexpr int kMaxDigitBits = 12;
-
-template <class T>
-class Buffer {  // uninitialised memory on a cache line
- public:
-  Buffer() = default;
-  explicit Buffer(int64_t count) : data_(static_cast<T*>(::operator new[](count * sizeof(T), kAlignment))) {}
-  T* data() const { return data_.get(); }
-  T& operator[](int64_t i) const { return data_.get()[i]; }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Delete {
-    void operator()(T* p) const { ::operator delete[](p, kAlignment); }
-  };
-  std::unique_ptr<T, Delete> data_;
-};
-
-template <class Body>
-void parallel_for(int64_t count, int threads, Body body) {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)
-#endif
-  for (int64_t i = 0; i < count; ++i) body(i);
-}
 
 // How far a tile looked: the end, within the lists of all tiles, and the last Gaussian when there were more.
 struct TileReach {
@@ -66,9 +43,8 @@ struct BinnedView {
   int64_t slot(int64_t gaussian) const { return page_slot[gaussian / kPage] + ellipses[gaussian].slot; }
   // Notes how far down its list a tile looked before it was full.
   void finish_tile(int64_t index, const uint32_t* end) {
-    const bool whole = end == order.data() + tile_begin[index + 1];
     tile_reach[index].end = end - order.data();
-    if (whole || end == order.data() + tile_begin[index]) return;
+    if (tile_reach[index].end == tile_begin[index + 1]) return;
     tile_reach[index].gaussian = end[-1], tile_reach[index].z = ellipses[end[-1]].z;
   }
   // Whether a tile got as far as a Gaussian of its list, which is in the order of (z, gaussian).
@@ -110,9 +86,8 @@ struct Sorting {
 inline float log2_threshold(const SplatConstants& constants) { return std::log2(constants.min_alpha); }
 
 // Projects one page and lists what of it can be seen. NaN and infinity anywhere in a Gaussian hide it.
-inline void project_page(const SplatScene& scene, const SplatConstants& constants, int64_t view, int64_t page,
-                         BinnedView& out, Sorting& sorting) {
-  const float* colours = scene.colours + view * scene.colour_view_stride;
+inline void project_page(const SceneView& scene, const SplatConstants& constants, int64_t page, BinnedView& out,
+                         Sorting& sorting) {
   const int64_t page_end = std::min(scene.count, (page + 1) * kPage);
   const float threshold = log2_threshold(constants);
   const Camera& camera = out.camera;
@@ -144,7 +119,7 @@ inline void project_page(const SplatScene& scene, const SplatConstants& constant
       Ellipse& e = out.ellipses[i];
       e.slot = stats.slots;
       e.x0 = 0, e.x1 = -1;
-      const float* colour = colours + 3 * i;
+      const float* colour = scene.colours + 3 * i;
       if (!(seen >> k & 1) || !std::isfinite(colour[0] + colour[1] + colour[2])) continue;
       const int left = static_cast<int>(std::ceil(px0[k])), last_column = static_cast<int>(px1[k]);
       const int top = static_cast<int>(std::ceil(py0[k])), last_row = static_cast<int>(py1[k]);
@@ -206,27 +181,17 @@ inline int64_t to_offsets(std::vector<int64_t>& counters, int64_t parts, int64_t
   return sum;
 }
 
-// One group of views that goes through the stages together.
+// A run of views (of S * V) that goes through the stages together.
 class Binning {
  public:
-  Binning(const SplatScene& scene, const SplatConstants& constants, BinnedView* views, int64_t first, int64_t count)
-      : scene_(scene), constants_(constants), views_(views), first_(first), sortings_(count) {
-    const int64_t pages = (scene.count + kPage - 1) / kPage;
-    parts_ = std::max<int64_t>(1, std::min((scene.threads + count - 1) / count, pages));
-    for (int64_t v = 0; v < count; ++v) {
-      const int64_t camera = first + v;
-      BinnedView& view = views[v];
-      view.camera = make_camera(scene.w2c + 16 * camera, scene.K + 9 * camera, scene.width, scene.height,
-                                constants.jacobian_margin);
-      view.tile_columns = (scene.width + kTile - 1) / kTile, view.tile_rows = (scene.height + kTile - 1) / kTile;
-      view.ellipses = Buffer<Ellipse>(scene.count);
-      Sorting& s = sortings_[v];
-      s.items = Buffer<Item>(scene.count), s.spare = Buffer<Item>(scene.count);
-      s.boxes = Buffer<TileBox>(scene.count);
-      s.pages.resize(pages);
-    }
-    parallel_for(count * pages, scene.threads, [&](int64_t item) {
-      project_page(scene_, constants_, first_ + item / pages, item % pages, views_[item / pages], sortings_[item / pages]);
+  Binning(const SplatBatch& batch, const SplatConstants& constants, int64_t first, int64_t count, BinnedView* views, int threads)
+      : views_(views), threads_(threads), sortings_(count) {
+    const int64_t pages = (batch.count + kPage - 1) / kPage;
+    parts_ = std::max<int64_t>(1, std::min((threads + count - 1) / count, pages));
+    for (int64_t v = 0; v < count; ++v) prepare(batch, constants, first + v, views[v], sortings_[v]);
+    parallel_for(count * pages, threads, [&](int64_t item) {
+      const int64_t v = item / pages;
+      project_page(scene_view(batch, first + v), constants, item % pages, views_[v], sortings_[v]);
     });
     for (int64_t v = 0; v < count; ++v) summarise_pages(views_[v], sortings_[v]);
     sort();
@@ -237,7 +202,17 @@ class Binning {
   template <class Body>
   void for_each_part(Body body) {
     const int64_t views = static_cast<int64_t>(sortings_.size());
-    parallel_for(views * parts_, scene_.threads, [&](int64_t item) { body(item / parts_, item % parts_); });
+    parallel_for(views * parts_, threads_, [&](int64_t item) { body(item / parts_, item % parts_); });
+  }
+
+  static void prepare(const SplatBatch& batch, const SplatConstants& constants, int64_t index, BinnedView& view, Sorting& s) {
+    const SceneView scene = scene_view(batch, index);
+    view.camera = make_camera(scene.w2c, scene.K, batch.width, batch.height, constants.jacobian_margin);
+    view.tile_columns = (batch.width + kTile - 1) / kTile, view.tile_rows = (batch.height + kTile - 1) / kTile;
+    view.ellipses = Buffer<Ellipse>(batch.count);
+    s.items = Buffer<Item>(batch.count), s.spare = Buffer<Item>(batch.count);
+    s.boxes = Buffer<TileBox>(batch.count);
+    s.pages.resize((batch.count + kPage - 1) / kPage);
   }
 
   // Stable least-significant-digit radix sort by depth; ties keep the order of the scene.
@@ -309,10 +284,9 @@ class Binning {
     });
   }
 
-  const SplatScene& scene_;
-  const SplatConstants& constants_;
   BinnedView* views_;
-  int64_t first_, parts_ = 1;
+  int threads_;
+  int64_t parts_ = 1;
   std::vector<Sorting> sortings_;
 };
 

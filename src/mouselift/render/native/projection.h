@@ -32,12 +32,26 @@ inline Camera make_camera(const float* w2c, const float* K, int width, int heigh
   return c;
 }
 
+// One camera of the batch and the Gaussians that it looks at.
+struct SceneView {
+  int64_t count;
+  const float *means, *quats, *scales, *opacities, *colours, *w2c, *K, *background;
+};
+
+inline SceneView scene_view(const SplatBatch& batch, int64_t index) {  // of S * V
+  const int64_t scene = index / batch.views, first = scene * batch.count;
+  const int64_t first_colour = batch.colours_for_each_view ? index * batch.count : first;
+  return {batch.count,           batch.means + 3 * first,  batch.quats + 4 * first,
+          batch.scales + 3 * first, batch.opacities + first,  batch.colours + 3 * first_colour,
+          batch.w2c + 16 * index,   batch.K + 9 * index,      batch.background + 3 * index};
+}
+
 // Structure of arrays: lane k holds one Gaussian. Lanes past the end repeat a harmless one.
 struct GaussianLanes {
   Vec mean[3], quat[4], scale[3], opacity;
 };
 
-inline GaussianLanes load_gaussians(const SplatScene& scene, int64_t first, int n) {
+inline GaussianLanes load_gaussians(const SceneView& scene, int64_t first, int n) {
   alignas(64) float lanes[11][kLanes] = {};
   for (int k = 0; k < n; ++k) {
     const int64_t i = first + k;

@@ -10,42 +10,55 @@
 namespace mouselift {
 namespace {
 
-constexpr int64_t kViewsAtOnce = 8;                     // forward: bounds the scratch of many views
-constexpr int64_t kSlotBytes = int64_t{256} << 20;      // backward: views share a pass while their slots fit
-constexpr int64_t kBackwardItem = 512;                  // Gaussians whose gradients are gathered as one item of work
+constexpr int64_t kGaussiansAtOnce = 1 << 20;       // forward: bounds the scratch of many views
+constexpr int64_t kViewsPerThread = 4;              // from so many on, a view is one item of work
+constexpr int64_t kSlotBytes = int64_t{256} << 20;  // backward: views share a pass while their slots fit
+constexpr int64_t kBackwardItem = 512;              // Gaussians whose gradients are gathered as one item of work
 
 struct Handle {
   std::vector<BinnedView> views;
 };
 
-Layers layers_of(const SplatImages& images, const SplatScene& scene, int64_t view) {
-  const int64_t plane = int64_t{1} * scene.width * scene.height;
+Layers layers_of(const SplatImages& images, const SplatBatch& batch, int64_t view) {
+  const int64_t plane = int64_t{1} * batch.width * batch.height;
   const auto at = [&](float* p, int64_t step) { return p ? p + view * step : nullptr; };
-  return {at(images.image, 3 * plane), at(images.alpha, plane), at(images.depth, plane), scene.width, scene.height};
+  return {at(images.image, 3 * plane), at(images.alpha, plane), at(images.depth, plane), batch.width, batch.height};
 }
 
 Thresholds thresholds_of(const SplatConstants& constants) {
   return {splat(constants.max_alpha), splat(log2_threshold(constants)), splat(constants.min_transmittance)};
 }
 
-void forward(const SplatScene& scene, const SplatConstants& constants, const SplatImages& results, Handle& handle, bool keep) {
+// Renders `count` views, sharing the work of each stage among the threads.
+void forward_views(const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results, int64_t first,
+                   int64_t count, BinnedView* views, int threads) {
+  { const Binning binning(batch, constants, first, count, views, threads); }  // its scratch ends here
   const Thresholds limits = thresholds_of(constants);
-  handle.views.resize(scene.views);
-  for (int64_t first = 0; first < scene.views; first += kViewsAtOnce) {
-    const int64_t count = std::min(kViewsAtOnce, scene.views - first);
+  const int64_t tiles = views[0].tiles();
+  parallel_for(count * tiles, threads, [&](int64_t item) {
+    const int64_t v = item / tiles, t = item % tiles;
+    BinnedView& view = views[v];
+    const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_begin[t + 1];
+    const float* background = scene_view(batch, first + v).background;
+    const Layers out = layers_of(results, batch, first + v);
+    view.finish_tile(t, composite_tile(view.ellipses.data(), begin, end, view.tile(t), limits, background, out));
+  });
+}
+
+void forward(const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results, Handle& handle, bool keep) {
+  const int64_t total = batch.scenes * batch.views;
+  handle.views.resize(total);
+  const auto run = [&](int64_t first, int64_t count, int threads) {
     BinnedView* views = handle.views.data() + first;
-    { const Binning binning(scene, constants, views, first, count); }  // its scratch ends here
-    const int64_t tiles = views[0].tiles();
-    parallel_for(count * tiles, scene.threads, [&](int64_t item) {
-      const int64_t v = item / tiles, t = item % tiles;
-      BinnedView& view = views[v];
-      const uint32_t *order = view.order.data(), *begin = order + view.tile_begin[t], *end = order + view.tile_begin[t + 1];
-      const float* background = scene.background + 3 * (first + v);
-      const Layers out = layers_of(results, scene, first + v);
-      view.finish_tile(t, composite_tile(view.ellipses.data(), begin, end, view.tile(t), limits, background, out));
-    });
+    forward_views(batch, constants, results, first, count, views, threads);
     if (!keep) std::for_each(views, views + count, [](BinnedView& view) { view = BinnedView{}; });
+  };
+  if (total >= kViewsPerThread * batch.threads) {
+    parallel_for(total, batch.threads, [&](int64_t view) { run(view, 1, 1); });
+    return;
   }
+  const int64_t group = std::max<int64_t>(1, kGaussiansAtOnce / std::max<int64_t>(1, batch.count));
+  for (int64_t first = 0; first < total; first += group) run(first, std::min(group, total - first), batch.threads);
 }
 
 void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, const Layers& result, const Layers& cotangent,
@@ -63,8 +76,8 @@ void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, 
 }
 
 // Adds the gradients of one view to `kLanes` Gaussians.
-void gather(const SplatScene& scene, const SplatConstants& constants, const BinnedView& view, int64_t view_index,
-            int64_t first, int n, const float* slots, const SplatGradients& gradients) {
+void gather(const SceneView& scene, const SplatConstants& constants, const BinnedView& view, int64_t first, int n,
+            const float* slots, const SplatGradients& gradients) {
   alignas(64) float lanes[kNumSums][kLanes] = {};
   bool seen = false;
   for (int k = 0; k < n; ++k) {
@@ -86,48 +99,65 @@ void gather(const SplatScene& scene, const SplatConstants& constants, const Binn
   const GaussianLanes g = load_gaussians(scene, first, n);
   const Projection p = project(g, view.camera, constants.dilation_px2);
   const GaussianGradients d = project_backward(g, view.camera, p, sums);
-  float* colours = gradients.colours + view_index * scene.colour_view_stride;
   for (int k = 0; k < n; ++k) {
     const int64_t i = first + k;
     if (view.ellipses[i].x1 < view.ellipses[i].x0) continue;
     for (int j = 0; j < 3; ++j) {
       gradients.means[3 * i + j] += d.mean[j][k];
       gradients.scales[3 * i + j] += d.scale[j][k];
-      colours[3 * i + j] += d.colour[j][k];
+      gradients.colours[3 * i + j] += d.colour[j][k];
     }
     for (int j = 0; j < 4; ++j) gradients.quats[4 * i + j] += d.quat[j][k];
     gradients.opacities[i] += d.opacity[k];
   }
 }
 
-void backward(const Handle& handle, const SplatScene& scene, const SplatConstants& constants, const SplatImages& results,
-              const SplatImages& cotangents, const SplatGradients& gradients) {
-  const Thresholds limits = thresholds_of(constants);
+// The part of the gradients that belongs to one view.
+SplatGradients gradients_of(const SplatGradients& all, const SplatBatch& batch, int64_t view) {
+  const int64_t first = view / batch.views * batch.count, first_colour = batch.colours_for_each_view ? view * batch.count : first;
+  return {all.means + 3 * first, all.quats + 4 * first, all.scales + 3 * first, all.opacities + first,
+          all.colours + 3 * first_colour};
+}
+
+// Views `first` to `last`, whose slots begin at `slot_begin`.
+void backward_views(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results,
+                    const SplatImages& cotangents, const SplatGradients& gradients, int64_t first, int64_t last,
+                    const std::vector<int64_t>& slot_begin) {
   const std::vector<BinnedView>& views = handle.views;
-  const auto slot_count = [&](int64_t v) { return views[v].page_slot.back() * kNumSums; };
-  for (int64_t first = 0, last; first < scene.views; first = last) {
-    std::vector<int64_t> slot_begin(1, 0);
-    for (last = first; last < scene.views; ++last) {
-      const int64_t total = slot_begin.back() + slot_count(last);
-      if (last > first && total * static_cast<int64_t>(sizeof(float)) > kSlotBytes) break;
-      slot_begin.push_back(total);
-    }
-    const Buffer<float> slots(slot_begin.back());
-    const int64_t tiles = views[first].tiles();
-    parallel_for((last - first) * tiles, scene.threads, [&](int64_t item) {
-      const int64_t v = item / tiles;
-      backward_tile(views[first + v], item % tiles, limits, layers_of(results, scene, first + v),
-                    layers_of(cotangents, scene, first + v), slots.data() + slot_begin[v]);
-    });
-    parallel_for((scene.count + kBackwardItem - 1) / kBackwardItem, scene.threads, [&](int64_t item) {
-      const int64_t end = std::min(scene.count, (item + 1) * kBackwardItem);
-      for (int64_t v = first; v < last; ++v) {  // always in this order: sums do not depend on the threads
-        for (int64_t i = item * kBackwardItem; i < end; i += kLanes) {
-          gather(scene, constants, views[v], v, i, static_cast<int>(std::min<int64_t>(kLanes, end - i)),
-                 slots.data() + slot_begin[v - first], gradients);
-        }
+  const Thresholds limits = thresholds_of(constants);
+  const Buffer<float> slots(slot_begin.back());
+  const int64_t tiles = views[first].tiles();
+  parallel_for((last - first) * tiles, batch.threads, [&](int64_t item) {
+    const int64_t v = first + item / tiles;
+    backward_tile(views[v], item % tiles, limits, layers_of(results, batch, v), layers_of(cotangents, batch, v),
+                  slots.data() + slot_begin[v - first]);
+  });
+  const int64_t items = (batch.count + kBackwardItem - 1) / kBackwardItem;
+  const int64_t first_scene = first / batch.views, last_scene = (last - 1) / batch.views;
+  parallel_for((last_scene - first_scene + 1) * items, batch.threads, [&](int64_t item) {
+    const int64_t scene = first_scene + item / items, begin = item % items * kBackwardItem;
+    const int64_t end = std::min(batch.count, begin + kBackwardItem);
+    const int64_t from = std::max(first, scene * batch.views), to = std::min(last, (scene + 1) * batch.views);
+    for (int64_t v = from; v < to; ++v) {  // always in this order: sums do not depend on the threads
+      for (int64_t i = begin; i < end; i += kLanes) {
+        gather(scene_view(batch, v), constants, views[v], i, static_cast<int>(std::min<int64_t>(kLanes, end - i)),
+               slots.data() + slot_begin[v - first], gradients_of(gradients, batch, v));
       }
-    });
+    }
+  });
+}
+
+void backward(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results,
+              const SplatImages& cotangents, const SplatGradients& gradients) {
+  const int64_t total = batch.scenes * batch.views;
+  for (int64_t first = 0, last; first < total; first = last) {
+    std::vector<int64_t> slot_begin(1, 0);
+    for (last = first; last < total; ++last) {
+      const int64_t end = slot_begin.back() + handle.views[last].page_slot.back() * kNumSums;
+      if (last > first && end * static_cast<int64_t>(sizeof(float)) > kSlotBytes) break;
+      slot_begin.push_back(end);
+    }
+    backward_views(handle, batch, constants, results, cotangents, gradients, first, last, slot_begin);
   }
 }
 
@@ -136,10 +166,10 @@ void backward(const Handle& handle, const SplatScene& scene, const SplatConstant
 
 extern "C" {
 
-int splat_forward(const SplatScene* scene, const SplatConstants* constants, const SplatImages* results, void** handle) {
+int splat_forward(const SplatBatch* batch, const SplatConstants* constants, const SplatImages* results, void** handle) {
   try {
     auto state = std::make_unique<mouselift::Handle>();
-    mouselift::forward(*scene, *constants, *results, *state, handle != nullptr);
+    mouselift::forward(*batch, *constants, *results, *state, handle != nullptr);
     if (handle) *handle = state.release();
     return 0;
   } catch (const std::bad_alloc&) {
@@ -147,11 +177,11 @@ int splat_forward(const SplatScene* scene, const SplatConstants* constants, cons
   }
 }
 
-int splat_backward(const void* handle, const SplatScene* scene, const SplatConstants* constants,
+int splat_backward(const void* handle, const SplatBatch* batch, const SplatConstants* constants,
                    const SplatImages* results, const SplatImages* cotangents, const SplatGradients* gradients) {
   try {
     const auto& state = *static_cast<const mouselift::Handle*>(handle);
-    mouselift::backward(state, *scene, *constants, *results, *cotangents, *gradients);
+    mouselift::backward(state, *batch, *constants, *results, *cotangents, *gradients);
     return 0;
   } catch (const std::bad_alloc&) {
     return 1;

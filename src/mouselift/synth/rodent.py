@@ -1,0 +1,144 @@
+"""dm_control's rodent skin (Apache-2.0), warped to a mouse; needs the extra `synth`."""
+
+import warnings
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from mouselift.errors import InputError
+from mouselift.synth.body import Body, Region, procedural_mouse
+from mouselift.synth.rebind import (
+    TRUNK,
+    JointMap,
+    SkinnedMesh,
+    common_joints,
+    common_weights,
+    dressed,
+    graft,
+    straighten,
+)
+from mouselift.synth.skeleton import JOINTS
+
+MM_PER_M = 1000.0
+GIRTH = {"limbs": 0.36, "trunk": 0.40, "head": 0.40}  # rat to mouse, across the bones
+JAW_CLOSED_RAD = -0.62  # the skin was modelled with its mouth open
+NUM_TAIL_BONES = 30
+NUM_RUMP_BONES = 3  # the rump's skin hangs on the first caudal bones; those go with the pelvis
+CARRIED_BONES = {
+    "pelvis": ("pelvis", *(f"vertebra_C{i}" for i in range(1, NUM_RUMP_BONES + 1))),
+    "lumbar": ("vertebra_6", "vertebra_5", "vertebra_4"),
+    "thorax": ("vertebra_3", "vertebra_2", "vertebra_1"),
+    "chest": ("torso", "scapula_L", "scapula_R"),
+    "neck": (*(f"vertebra_cervical_{i}" for i in range(1, 6)), "vertebra_axis", "vertebra_atlant"),
+    "head": ("skull", "jaw"),
+} | {
+    f"{joint}_{side}": tuple(f"{bone}_{side}" for bone in bones)
+    for side in "LR"
+    for joint, bones in {
+        "shoulder": ("upper_arm",), "elbow": ("lower_arm",), "wrist": ("hand", "finger"),
+        "hip": ("upper_leg",), "knee": ("lower_leg",), "ankle": ("foot", "toe"),
+    }.items()
+}  # fmt: skip
+
+
+@cache
+def rodent_body() -> Body:
+    """The rat of dm_control's `locomotion.walkers.rodent`, in a mouse's proportions, with our mouse's ears, eyes, tail.
+
+    Raises:
+        InputError: dm_control is not installed.
+    """
+    mesh = _load_skin()
+    joint_map = _joint_map(mesh)
+    weights = common_weights(mesh, joint_map)
+    girth = {name: GIRTH["head" if name == "head" else "trunk" if name in TRUNK else "limbs"] for name in JOINTS}
+    vertices, joints = straighten(mesh.vertices, weights, common_joints(mesh, joint_map), girth=girth)
+    body = dressed("rodent", vertices, _without_tail_and_ears(mesh, weights), weights, joints)
+    return graft(body, procedural_mouse(), (Region.EAR, Region.EYE, Region.TAIL))
+
+
+def _load_skin() -> SkinnedMesh:
+    """The skin in the walker's default pose, in mm."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a machine without a display is no concern of ours
+            from dm_control import mjcf
+            from dm_control.locomotion.walkers import rodent
+    except ImportError:
+        raise InputError(
+            "the body 'rodent' needs dm_control, expected it installed, found none: pip install 'mouselift[synth]'"
+        ) from None
+    physics = mjcf.Physics.from_mjcf_model(rodent.Rat().mjcf_model)
+    physics.named.data.qpos["mandible"] = JAW_CLOSED_RAD
+    physics.forward()
+    model, bodies = physics.model, np.asarray(physics.model.skin_bonebodyid)
+    bind = np.asarray(model.skin_bonebindpos).reshape(-1, 3)
+    bind_turns = _rotations(np.asarray(model.skin_bonebindquat).reshape(-1, 4))
+    turns = np.asarray(physics.data.xmat).reshape(-1, 3, 3)[bodies] @ bind_turns.transpose(0, 2, 1)
+    positions = np.asarray(physics.data.xpos)[bodies]
+    rest = np.asarray(model.skin_vert).reshape(-1, 3)
+    weights = np.zeros((len(rest), len(bodies)))
+    starts, counts = np.asarray(model.skin_bonevertadr), np.asarray(model.skin_bonevertnum)
+    for bone, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        moved = np.asarray(model.skin_bonevertid)[start : start + count]
+        weights[moved, bone] = np.asarray(model.skin_bonevertweight)[start : start + count]
+    weights /= weights.sum(1, keepdims=True)
+    posed = np.einsum("nb,bij,nj->ni", weights, turns, rest) + weights @ (
+        positions - np.einsum("bij,bj->bi", turns, bind)
+    )
+    return SkinnedMesh(
+        vertices=posed * MM_PER_M,
+        faces=np.asarray(model.skin_face).reshape(-1, 3).astype(np.int64),
+        bones=[model.id2name(i, "body") for i in bodies],
+        positions=positions * MM_PER_M,
+        weights=weights,
+    )
+
+
+def _rotations(wxyz: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 3 3"]:
+    return Rotation.from_quat(np.roll(wxyz, -1, axis=1)).as_matrix()
+
+
+def _joint_map(mesh: SkinnedMesh) -> JointMap:
+    at = dict(zip(mesh.bones, mesh.positions, strict=True))
+    places = {
+        "pelvis": at["pelvis"], "lumbar": at["vertebra_5"], "thorax": at["vertebra_1"],
+        "chest": 0.5 * (at["torso"] + at["scapula_L"] * [1, 0, 1]),
+        "neck": at["vertebra_cervical_5"], "head": at["vertebra_atlant"],
+        "nose": _furthest(mesh, ("skull",), [1.0, 0, 0]),
+    }  # fmt: skip
+    for side, sign in (("L", 1.0), ("R", -1.0)):
+        for joint, bone in (
+            ("shoulder", "upper_arm"),
+            ("elbow", "lower_arm"),
+            ("wrist", "hand"),
+            ("hip", "upper_leg"),
+            ("knee", "lower_leg"),
+            ("ankle", "foot"),
+        ):
+            places[f"{joint}_{side}"] = at[f"{bone}_{side}"]
+        places[f"paw_{side}"] = _furthest(mesh, (f"finger_{side}",), [1.0, 0, 0])
+        places[f"toe_{side}"] = _furthest(mesh, (f"toe_{side}",), [1.0, 0, 0])
+        crown = at["skull"] + [-10.0, sign * 10.0, 15.0]  # replaced by our ears: any place on the head will do
+        places[f"ear_{side}"], places[f"ear_tip_{side}"] = crown, crown + np.array([-4.0, sign * 8.0, 12.0])
+    carriers = {bone: joint for joint, bones in CARRIED_BONES.items() for bone in bones}
+    tail = [f"vertebra_C{i}" for i in range(NUM_RUMP_BONES + 1, NUM_TAIL_BONES + 1)]
+    return JointMap(places=places, carriers=carriers, tail=tail, tail_tip=at[tail[-1]])
+
+
+def _furthest(mesh: SkinnedMesh, bones: tuple[str, ...], direction: list[float]) -> Float[np.ndarray, "3"]:
+    """The vertex of some bones that lies furthest in a direction."""
+    own = mesh.weights[:, [mesh.bones.index(bone) for bone in bones]].sum(1) > 0.5
+    chosen = mesh.vertices[own]
+    return chosen[(chosen @ np.array(direction)).argmax()]
+
+
+def _without_tail_and_ears(mesh: SkinnedMesh, weights: Float[np.ndarray, "n j"]) -> np.ndarray:
+    tail = weights[:, [i for i, name in enumerate(JOINTS) if name.startswith("tail")]].sum(1) > 0.9
+    skull = mesh.positions[mesh.bones.index("skull")]
+    head = weights[:, JOINTS.index("head")] > 0.3
+    x, y, z = (mesh.vertices - skull).T
+    ears = head & (np.abs(y) > 7.0) & (z > 13.0) & (x < 0)
+    return mesh.faces[~(tail | ears)[mesh.faces].all(1)]
