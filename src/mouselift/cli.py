@@ -25,9 +25,9 @@ def reconstruct(
     *,
     out: Out,
     mask: Path | None = None,
-    box: tuple[int, int, int, int] | None = None,
+    box: str | None = None,
     sample: Path | None = None,
-    input_views: tuple[int, ...] = (0,),
+    input_views: str = "0",
     steps: int = 4,
     seed: int = 0,
     elevation_deg: float | None = None,
@@ -44,9 +44,10 @@ def reconstruct(
         picture: The picture; its alpha is the mask when it has any, else a network finds the animal.
         out: Folder for gaussians.ply, turntable.mp4, views.png, viewer.html and summary.json.
         mask: Grey picture of the same size, white on the animal.
-        box: Left, top, right, bottom in pixels: where the animal is, when the network needs help.
+        box: x0,y0,x1,y1 in pixels: where the animal is, when the network needs help.
         sample: Instead of a picture: a sample folder of a dataset, with its cameras.
-        input_views: Which views of the sample to use; one goes through the generator, several go straight to GS-LRM.
+        input_views: Which views of the sample to use, as in 0,2,4; one goes through the generator, several go
+            straight to GS-LRM.
         steps: Generator steps, 1 to 50.
         seed: Same seed, same result.
         elevation_deg: Of the camera above the ground; estimated when not given.
@@ -57,9 +58,12 @@ def reconstruct(
         framing: Other weights than the shipped ones.
         overwrite: Replace an output folder that has something in it.
     """
+    from mouselift.data.foreground import parse_box
+    from mouselift.data.layout import read_sample
     from mouselift.export.result import check_output, write_result
     from mouselift.models.bundled import load_models
-    from mouselift.reconstruct import ReconstructConfig, reconstruct, reconstruct_sample
+    from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
+    from mouselift.reconstruct import reconstruct as reconstruct_picture
 
     if (picture is None) == (sample is None):
         raise InputError(
@@ -68,13 +72,11 @@ def reconstruct(
     check_output(out, overwrite)
     config = ReconstructConfig(steps=steps, seed=seed, elevation_deg=elevation_deg, fov_deg=fov_deg, device=device)
     models = load_models(gslrm, generator, framing) if any((gslrm, generator, framing)) else None
-    if picture is not None:
-        result = reconstruct(picture, mask=mask, box=box, config=config, models=models)
-    else:
-        from mouselift.data.layout import read_sample
-
-        assert sample is not None
-        result = reconstruct_sample(read_sample(sample), list(input_views), config=config, models=models)
+    if sample is not None:
+        result = reconstruct_sample(read_sample(sample), parse_views(input_views), config=config, models=models)
+    elif picture is not None:
+        window = None if box is None else parse_box(box)
+        result = reconstruct_picture(picture, mask=mask, box=window, config=config, models=models)
     _report(write_result(result, out), out)
 
 
@@ -86,7 +88,7 @@ def demo(out: Out = Path("demo_out"), overwrite: bool = True) -> None:
         out: Folder for the results.
         overwrite: Replace an earlier demo.
     """
-    picture = Path(str(resources.files("mouselift"))) / "assets" / "demo_mouse.png"
+    picture = Path(str(resources.files("mouselift"))) / "assets" / "demo_mouse.jpg"
     reconstruct(picture, out=out, overwrite=overwrite)
 
 
@@ -152,6 +154,7 @@ def evaluate(
     seed: int = 0,
     gslrm: Path | None = None,
     generator: Path | None = None,
+    framing: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
@@ -166,6 +169,7 @@ def evaluate(
         seed: Of the generator.
         gslrm: Other weights than the shipped ones.
         generator: Other weights than the shipped ones.
+        framing: Other weights than the shipped ones.
         device: auto, cpu or cuda.
         overwrite: Replace an output folder that has something in it.
     """
@@ -182,9 +186,21 @@ def evaluate(
         held_out,
         MouseDataset(training or dataset, "train"),
         config=ReconstructConfig(steps=steps, seed=seed, device=device),
-        models=load_models(gslrm, generator),
+        models=load_models(gslrm, generator, framing),
     )
     sys.stdout.write(write_evaluation(rows, pictures, out) + f"\nwritten to {out}\n")
+
+
+def parse_views(text: str) -> list[int]:
+    """Read "0,2,4".
+
+    Raises:
+        InputError: If the text is something else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"expected numbers of views as in 0,2,4, found {text!r}") from None
 
 
 def main() -> None:

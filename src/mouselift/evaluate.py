@@ -21,7 +21,7 @@ from mouselift.data.selection import split_rig_and_free
 from mouselift.geometry import Views
 from mouselift.geometry.rigs import azimuth_elevation_deg
 from mouselift.metrics import iou_alpha, psnr_fg, psnr_full, ssim_fg
-from mouselift.models.bundled import SIZE_PX, Models
+from mouselift.models.bundled import Models
 from mouselift.models.framing_estimator import framing_of
 from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
 from mouselift.render import render
@@ -79,7 +79,7 @@ def evaluate_single_view(
         methods = {
             "mouselift": (out.image.clamp(0, 1), out.alpha),
             "nearest_view": _nearest_view(given, truth),
-            "mean_image": mean_image_for(mean, truth),
+            "mean_image": _mean_image(mean, truth),
             "blank": (torch.ones_like(truth.images), torch.zeros_like(truth.masks)),
         }
         angles = _angles_deg(sample, chosen, others)
@@ -197,29 +197,28 @@ def _nearest_view(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"],
 
 
 def _mean_view(training: MouseDataset) -> Views:
-    """The mean over the training set's first rig view of each sample, over white, with the mean mask."""
-    images, masks, first = torch.zeros(3, SIZE_PX, SIZE_PX), torch.zeros(1, SIZE_PX, SIZE_PX), None
+    """The mean of the training samples' first rig views over white, with the mean mask."""
+    views = []
     for number in range(len(training)):
         sample = training[number]
         on_rig, _ = split_rig_and_free(sample.views)
-        first = first or sample.views[on_rig[:1]]
-        view = sample.views[on_rig[:1]].over(torch.tensor(WHITE))
-        images += view.images[0] / len(training)
-        masks += view.masks[0] / len(training)
-    assert first is not None
-    return Views(images=images[None], masks=masks[None], cameras=first.cameras)
+        views.append(sample.views[on_rig[:1]].over(torch.tensor(WHITE)))
+    return Views(
+        images=torch.stack([view.images for view in views]).mean(0),
+        masks=torch.stack([view.masks for view in views]).mean(0),
+        cameras=views[0].cameras,
+    )
 
 
-def mean_image_for(mean: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
-    """The mean training picture at the scale of each wanted frame; it is already composited on white."""
-    opaque = Views(images=mean.images, masks=torch.ones_like(mean.masks), cameras=mean.cameras)
-    grey = Views(images=mean.masks.expand(-1, 3, -1, -1), masks=torch.ones_like(mean.masks), cameras=mean.cameras)
+def _mean_image(mean: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
+    """The mean training picture at the scale of each wanted frame.
+
+    It is composited already, so it is zoomed as an opaque picture; so is its mask, whose own mask tells what lies inside.
+    """
+    opaque = torch.ones_like(mean.masks)
+    picture = Views(images=mean.images, masks=opaque, cameras=mean.cameras)
+    mask = Views(images=mean.masks.expand(-1, 3, -1, -1), masks=opaque, cameras=mean.cameras)
     widths = [float(width) for width in _half_widths(truth)]
-    images = torch.stack([_shown_at(opaque, width)[0] for width in widths])
-    masks = torch.stack([_shown_at_black(grey, width) for width in widths])
-    return images, masks
-
-
-def _shown_at_black(grey: Views, half_width: float) -> Float[Tensor, "1 h w"]:
-    image, inside = _shown_at(grey, half_width)
-    return (image * inside)[:1]
+    images = torch.stack([_shown_at(picture, width)[0] for width in widths])
+    masks = [image[:1] * inside for image, inside in (_shown_at(mask, width) for width in widths)]
+    return images, torch.stack(masks)

@@ -1,1 +1,1 @@
-"""From what users have (pictures, masks, recordings) to posed `Views`."""
+"""Datasets and pictures on disk, and what turns them into `Views`."""

@@ -20,11 +20,11 @@ MAX_SIDE_PX = 16384
 MAX_PIXELS = 100_000_000
 
 # Only formats that Pillow decodes itself: for EPS, say, it would start another program.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow converts these to RGB
 DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 # What Pillow's decoders raise on damaged files.
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error)
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +86,11 @@ def _decode(path: Path, what: str) -> Image.Image:
         raise InputError(f"{path}: expected {what}, found an empty file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_header has its own limit
-            opened = Image.open(path, formats=FORMATS)
-        with opened as file:
-            _check_header(file, path)
-            file.load()
-            return ImageOps.exif_transpose(file)
+            warnings.simplefilter("ignore")  # of large pictures (our limit follows) and of odd but harmless tags
+            with Image.open(path, formats=FORMATS) as file:
+                _check_header(file, path)
+                file.load()
+                return ImageOps.exif_transpose(file)
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:

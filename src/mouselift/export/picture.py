@@ -12,7 +12,8 @@ from mouselift.atomic import atomic_path
 
 CELL_PX = 256  # smaller pictures of a sheet are enlarged by a whole factor up to it
 GAP_PX, TITLE_PX = 8, 24
-PAPER, INK = (255, 255, 255), (40, 40, 40)
+MIN_FONT_PX, MAX_FONT_PX = 8, 16
+PAPER, INK = (236, 236, 238), (40, 40, 40)
 
 
 def to_uint8(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w c"]:
@@ -49,12 +50,11 @@ def contact_sheet(rows: Sequence[Sequence[tuple[str, Float[Tensor, "3 _ _"]]]], 
         GAP_PX + sum(height + TITLE_PX + GAP_PX for height in heights),
     )
     sheet = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(sheet)
     top = GAP_PX
     for row, height in zip(cells, heights, strict=True):
         for column, (title, picture) in enumerate(row):
             left = GAP_PX + column * (width + GAP_PX)
-            draw.text((left, top + TITLE_PX // 2), title, fill=INK, font=_fitting_font(title, width), anchor="lm")
+            sheet.paste(_title_strip(title, width), (left, top))
             sheet.paste(picture, (left, top + TITLE_PX))
         top += height + TITLE_PX + GAP_PX
     _save(sheet, path)
@@ -66,13 +66,14 @@ def _enlarged(image: Float[Tensor, "3 h w"]) -> Image.Image:
     return Image.fromarray(to_uint8(image.repeat_interleave(factor, -1).repeat_interleave(factor, -2)))
 
 
-def _fitting_font(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, as large as the title row and the cell's width allow."""
-    for size in range(TITLE_PX * 2 // 3, 7, -1):
-        font = ImageFont.load_default(size)
-        if font.getlength(text) <= width:
-            return font
-    return ImageFont.load_default(7)
+def _title_strip(title: str, width: int) -> Image.Image:
+    """A title in Pillow's own font, as large as fits; what still does not fit is cut off."""
+    strip = Image.new("RGB", (width, TITLE_PX), PAPER)
+    sizes = range(MAX_FONT_PX, MIN_FONT_PX, -1)
+    fonts = (ImageFont.load_default(size) for size in sizes)
+    font = next((font for font in fonts if font.getlength(title) <= width), ImageFont.load_default(MIN_FONT_PX))
+    ImageDraw.Draw(strip).text((0, TITLE_PX // 2), title, fill=INK, font=font, anchor="lm")
+    return strip
 
 
 def _save(picture: Image.Image, path: Path | str) -> None:

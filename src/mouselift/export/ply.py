@@ -4,6 +4,7 @@ Layout of the element `vertex`, all float32: x y z, nx ny nz (zero), f_dc_0..2, 
 coefficients, then green, then blue), opacity (logit), scale_0..2 (log), rot_0..3 (w, x, y, z).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -170,38 +171,39 @@ def _read_ascii(body: bytes, layout: _Layout, path: Path) -> np.ndarray:
 
 
 def _gaussians(vertices: np.ndarray, path: Path) -> Gaussians:
-    """Stack the columns, undo log and logit, and check that every row is a Gaussian."""
+    """Stack the columns and undo log and logit."""
     names = vertices.dtype.names or ()
     num_rest = sum(name.startswith("f_rest_") for name in names)
     rest_names = tuple(f"f_rest_{i}" for i in range(num_rest))
     if num_rest not in (0, 9, 24, 45) or not set(rest_names) <= set(names):
         raise InputError(f"{path}: expected 0, 9, 24 or 45 properties f_rest_0, f_rest_1, ..., found {num_rest}")
+    read = (*REQUIRED, *rest_names)
+    values = {name: torch.from_numpy(vertices[name].astype(np.float32)) for name in read}
+    _check_values(values, path)
 
-    def columns(*wanted: str) -> Tensor:
-        return torch.from_numpy(np.stack([vertices[name].astype(np.float32) for name in wanted], axis=-1))
+    def columns(wanted: Sequence[str]) -> Tensor:
+        return torch.stack([values[name] for name in wanted], dim=-1)
 
-    values = columns(*REQUIRED, *rest_names)
-    finite = torch.isfinite(values)
-    logits = values[:, REQUIRED.index("opacity")]
-    finite[:, REQUIRED.index("opacity")] = ~logits.isnan()  # infinite logits are opacities of exactly 0 or 1
-    if not bool(finite.all()):
-        row, column = (int(i) for i in (~finite).nonzero()[0])
-        bad = float(values[row, column])
-        raise InputError(
-            f"{path}: expected finite values, found {bad} in {(*REQUIRED, *rest_names)[column]} of Gaussian {row}"
-        )
-    scales, quats = columns(*SCALE).exp(), columns(*ROTATION)
+    dc = columns(DC)[:, None]
+    rest = columns(rest_names).unflatten(1, (3, num_rest // 3)).mT if num_rest else dc[:, :0]
+    scales, quats = columns(SCALE).exp(), columns(ROTATION)
     if not bool((torch.isfinite(scales) & (scales > 0)).all()):
-        raise InputError(
-            f"{path}: expected logarithms of scales, found values up to {float(columns(*SCALE).abs().max()):g}"
-        )
+        raise InputError(f"{path}: expected logarithms of scales, found ones whose scales are 0 or infinite")
     if not bool((quats.norm(dim=-1) > 0).all()):
         raise InputError(f"{path}: expected quaternions, found one of length 0")
-    rest = columns(*rest_names).unflatten(1, (3, num_rest // 3)).mT if num_rest else values.new_zeros(len(values), 0, 3)
     return Gaussians(
-        means=columns(*POSITION),
+        means=columns(POSITION),
         quats=F.normalize(quats, dim=-1),
         scales=scales,
-        opacities=logits.sigmoid(),
-        sh=torch.cat([columns(*DC)[:, None], rest], dim=1),
+        opacities=values["opacity"].sigmoid(),
+        sh=torch.cat([dc, rest], dim=1),
     )
+
+
+def _check_values(values: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse what is not finite, except infinite logits: they are opacities of exactly 0 or 1."""
+    for name, column in values.items():
+        good = ~column.isnan() if name == "opacity" else column.isfinite()
+        if not bool(good.all()):
+            row = int((~good).nonzero()[0])
+            raise InputError(f"{path}: expected finite values, found {name} = {float(column[row])} of Gaussian {row}")

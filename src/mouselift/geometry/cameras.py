@@ -10,14 +10,7 @@ from torch import Tensor
 
 from mouselift.geometry.distortion import distort, undistort
 from mouselift.geometry.indexing import index_batch
-from mouselift.geometry.transforms import (
-    Similarity,
-    apply_rigid,
-    check_rotation,
-    invert_rigid,
-    look_at,
-    rigid,
-)
+from mouselift.geometry.transforms import Similarity, apply_rigid, check_rotation, invert_rigid, look_at, rigid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -34,12 +34,7 @@ class Gaussians:
     def __post_init__(self) -> None:
         sh_degree(self.sh.shape[-2])
         lead = tuple(self.opacities.shape)
-        for name, entry in {
-            "means": (3,),
-            "quats": (4,),
-            "scales": (3,),
-            "sh": (self.sh.shape[-2], 3),
-        }.items():
+        for name, entry in {"means": (3,), "quats": (4,), "scales": (3,), "sh": (self.sh.shape[-2], 3)}.items():
             found = tuple(getattr(self, name).shape)
             if found != lead + entry:
                 raise ValueError(f"Gaussians: {name} is {found}, expected {lead + entry}, as opacities is {lead}")

@@ -87,12 +87,7 @@ class Views:
                 f"the box {width}x{height} at ({left_px}, {top_px}) does not touch the picture of "
                 f"{self.cameras.width}x{self.cameras.height}"
             )
-        padding = (
-            -left_px,
-            left_px + width - self.cameras.width,
-            -top_px,
-            top_px + height - self.cameras.height,
-        )
+        padding = (-left_px, left_px + width - self.cameras.width, -top_px, top_px + height - self.cameras.height)
         return Views(  # F.pad with negative amounts crops
             images=F.pad(self.images, padding),
             masks=F.pad(self.masks, padding),

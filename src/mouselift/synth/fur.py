@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mouselift.geometry import Gaussians
@@ -17,6 +17,9 @@ SKIN_DENSITY = {  # Gaussians of skin per unit of area, relative
     Region.EAR: 3.0, Region.TAIL: 6.0, Region.FOOT: 7.0, Region.NOSE: 8.0, Region.EYE: 14.0,
     Region.FACE: 1.6, Region.WHISKER_PAD: 2.0,
 }  # fmt: skip
+HAIR_DENSITY = dict.fromkeys(BARE_REGIONS, 0.0) | {Region.EAR: 0.5, Region.FACE: 1.6}
+WHISKER_SEGMENTS = 4
+CLUMP_MM = 0.9  # hairs closer than about this lean together
 LUMINANCE = np.array([0.30, 0.45, 0.25], dtype=np.float32)  # of a silicon camera under white or infra-red light
 
 
@@ -47,20 +50,61 @@ class FurConfig:
             raise ValueError(f"fur needs lift in [0, 1] and length >= 0, found {self.lift=} {self.length=}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Points:
-    """Random points on the skin with what the vertices around them say."""
+    """Random points on the skin, with what the vertices around them say."""
 
-    position: np.ndarray
-    normal: np.ndarray
-    flow: np.ndarray
-    light: np.ndarray
-    albedo: np.ndarray
-    key_free: np.ndarray
-    fur_mm: np.ndarray
-    region: np.ndarray
-    rest: np.ndarray
-    area_mm2: np.ndarray  # skin that each point stands for
+    position: Float[np.ndarray, "n 3"]
+    normal: Float[np.ndarray, "n 3"]
+    flow: Float[np.ndarray, "n 3"]
+    rest: Float[np.ndarray, "n 3"]  # where the point lies in rest pose, mm
+    light: Float[np.ndarray, "n 3"]
+    albedo: Float[np.ndarray, "n 3"]
+    key_free: Float[np.ndarray, "n"]  # share of the key light that arrives
+    fur_mm: Float[np.ndarray, "n"]
+    region: Int[np.ndarray, "n"]
+    area_mm2: Float[np.ndarray, "n"]  # skin that each point stands for
+
+
+class _Surface:
+    """A lit, posed skin on which points can be scattered."""
+
+    def __init__(self, body: Body, posed: PosedBody, coat: Coat, lights: Lights) -> None:
+        light, key_free = irradiance(posed.vertices, posed.normals, lights)
+        albedo = vertex_albedo(coat, body)
+        scalars = np.stack([key_free, body.fur_mm], axis=1)
+        columns = [posed.vertices, posed.normals, posed.flow, body.vertices, light, albedo, scalars]
+        self.table = np.concatenate(columns, axis=1).astype(np.float32)  # (N, 20)
+        self.faces, self.regions = body.faces, body.regions
+        a, b, c = (posed.vertices[body.faces[:, k]] for k in range(3))
+        self.face_areas = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        self.face_regions = body.regions[body.faces[:, 0]]
+
+    def scatter(self, density: Float[np.ndarray, "f"], count: int, rng: np.random.Generator) -> _Points:
+        """Stratified random points on the faces, as many per area as `density` asks (relative)."""
+        mass = np.cumsum(self.face_areas * density)
+        strata = (np.arange(count) + rng.random(count)) / count * mass[-1]
+        face = np.minimum(np.searchsorted(mass, strata), len(mass) - 1)
+        u, v = rng.random((2, count), dtype=np.float32)
+        flip = u + v > 1
+        u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
+        shares = np.stack([1 - u - v, u, v])
+        corners = self.faces[face]
+        values = sum(self.table[corners[:, k]] * shares[k][:, None] for k in range(3))
+        position, normal, flow, rest, light, albedo, scalars = np.split(values, range(3, 19, 3), axis=1)
+        normal = normalise(normal)
+        return _Points(
+            position=position,
+            normal=normal,
+            flow=along_surface(flow, normal),
+            rest=rest,
+            light=light,
+            albedo=albedo,
+            key_free=scalars[:, 0],
+            fur_mm=scalars[:, 1],
+            region=self.regions[corners[:, 0]],
+            area_mm2=(mass[-1] / count / np.maximum(density[face], 1e-6)).astype(np.float32),
+        )
 
 
 def grow_fur(
@@ -71,73 +115,20 @@ def grow_fur(
     Returns:
         Gaussians in the frame and unit of `posed` (mm), SH degree 0, colours final sRGB.
     """
-    light, key_free = irradiance(posed.vertices, posed.normals, lights)
-    vertex = {
-        "position": posed.vertices, "normal": posed.normals, "flow": posed.flow, "rest": body.vertices,
-        "light": light, "albedo": vertex_albedo(coat, body),
-        "key_free": key_free[:, None], "fur_mm": body.fur_mm[:, None],
-    }  # fmt: skip
-    table = np.concatenate(list(vertex.values()), axis=1).astype(np.float32)
-    columns = np.cumsum([0, *(values.shape[1] for values in vertex.values())])
-    slices = {name: slice(a, b) for name, a, b in zip(vertex, columns[:-1], columns[1:], strict=True)}
-    areas = _face_areas(posed.vertices, body.faces)
-    regions = body.regions[body.faces[:, 0]]
-    furred = ~np.isin(regions, BARE_REGIONS) | (regions == Region.EAR)
-
-    density = np.array([SKIN_DENSITY.get(region, 1.0) for region in Region])[regions]
-    skin = _sample_points(body, table, slices, areas, density, config.num_skin, rng)
-    hair_density = np.where(regions == Region.EAR, 0.5, np.where(regions == Region.FACE, 1.6, 1.0)) * furred
-    hair = _sample_points(body, table, slices, areas, hair_density, config.num_hairs, rng)
-    parts = [_skin(skin, coat, lights), _hairs(hair, coat, lights, config, rng)]
+    surface = _Surface(body, posed, coat, lights)
+    regions = surface.face_regions
+    skin_density = np.array([SKIN_DENSITY.get(region, 1.0) for region in Region])[regions]
+    hair_density = np.array([HAIR_DENSITY.get(region, 1.0) for region in Region])[regions]
+    parts = [_skin(surface.scatter(skin_density, config.num_skin, rng), lights)]
+    if config.num_hairs:
+        parts.append(_hairs(surface.scatter(hair_density, config.num_hairs, rng), coat, lights, config, rng))
     if config.num_whiskers:
-        parts.append(_whiskers(body, posed, coat, lights, config, rng))
+        pad_albedo = vertex_albedo(coat, body)[body.regions == Region.WHISKER_PAD].mean(0)
+        parts.append(_whiskers(body, posed, 0.10 + 0.5 * pad_albedo, lights, config.num_whiskers, rng))
     return Gaussians.cat(parts)
 
 
-def _face_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
-    return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-
-
-def _sample_points(
-    body: Body,
-    table: Float[np.ndarray, "n c"],
-    slices: dict[str, slice],
-    areas: Float[np.ndarray, "f"],
-    density: Float[np.ndarray, "f"],
-    count: int,
-    rng: np.random.Generator,
-) -> _Points:
-    """Stratified random points on the faces, as many per area as `density` asks."""
-    mass = np.cumsum(areas * density)
-    strata = (np.arange(count) + rng.random(count)) / count * mass[-1]
-    face = np.minimum(np.searchsorted(mass, strata), len(areas) - 1)
-    u, v = rng.random((2, count)).astype(np.float32)
-    flip = u + v > 1
-    u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
-    corners = body.faces[face]
-    values = (
-        table[corners[:, 0]] * (1 - u - v)[:, None]
-        + table[corners[:, 1]] * u[:, None]
-        + table[corners[:, 2]] * v[:, None]
-    )
-    get = {name: values[:, where] for name, where in slices.items()}
-    normal = normalise(get["normal"])
-    return _Points(
-        position=get["position"],
-        normal=normal,
-        flow=along_surface(get["flow"], normal),
-        light=get["light"],
-        albedo=get["albedo"],
-        key_free=get["key_free"][:, 0],
-        fur_mm=get["fur_mm"][:, 0],
-        region=body.regions[corners[:, 0]],
-        rest=get["rest"],
-        area_mm2=(mass[-1] / count / np.maximum(density[face], 1e-6)).astype(np.float32),
-    )
-
-
-def _skin(points: _Points, coat: Coat, lights: Lights) -> Gaussians:
+def _skin(points: _Points, lights: Lights) -> Gaussians:
     """Opaque discs that close the surface; bare parts and eyes are seen, the rest shows only between hairs."""
     furred = ~np.isin(points.region, BARE_REGIONS)
     radius = np.where(furred, 0.62, 0.78) * np.sqrt(points.area_mm2)
@@ -162,11 +153,10 @@ def _hairs(points: _Points, coat: Coat, lights: Lights, config: FurConfig, rng: 
     length = points.fur_mm * config.length * (0.6 + 0.65 * noise[0])
     ear = points.region == Region.EAR
     lift = np.where(ear, 0.15, config.lift) * (0.4 + 1.2 * noise[1])
-    clump = np.sin(points.rest @ _CLUMP_FREQUENCIES) @ (config.clumping * _CLUMP_MIX)
-    lean = (
-        points.flow + points.normal * lift[:, None] + clump + 0.10 * rng.standard_normal((count, 3), dtype=np.float32)
-    )
-    along = normalise(lean)
+    waves = rng.normal(0, 1 / CLUMP_MM, (3, 12)).astype(np.float32)  # a smooth random field, 12 plane waves
+    clump = np.sin(points.rest @ waves) @ rng.normal(0, config.clumping / np.sqrt(6), (12, 3)).astype(np.float32)
+    stray = 0.10 * rng.standard_normal((count, 3), dtype=np.float32)
+    along = normalise(points.flow + points.normal * lift[:, None] + clump + stray)
     inwards = 0.03 - (along * points.normal).sum(-1, keepdims=True)
     along = normalise(along + points.normal * np.maximum(inwards, 0))
     root = (0.10 * noise[2] * length)[:, None] * points.normal
@@ -185,34 +175,32 @@ def _hairs(points: _Points, coat: Coat, lights: Lights, config: FurConfig, rng: 
     )
 
 
-_CLUMP_FREQUENCIES = np.random.default_rng(5).normal(0, 1.1, (3, 12)).astype(np.float32)  # a fixed, arbitrary pattern
-_CLUMP_MIX = (np.random.default_rng(6).normal(0, 1, (12, 3)) / np.sqrt(6)).astype(np.float32)
-
-
 def _whiskers(
-    body: Body, posed: PosedBody, coat: Coat, lights: Lights, config: FurConfig, rng: np.random.Generator
+    body: Body,
+    posed: PosedBody,
+    colour: Float[np.ndarray, "3"],
+    lights: Lights,
+    per_side: int,
+    rng: np.random.Generator,
 ) -> Gaussians:
-    """Long curved vibrissae from the pads beside the nose, each a chain of thin Gaussians."""
+    """Long curved vibrissae from the pads beside the nose, each a chain of thin Gaussians that fade to the tip."""
     pads = np.flatnonzero(body.regions == Region.WHISKER_PAD)
-    segments, chains = 4, []
-    for sign in (1.0, -1.0):
-        roots = pads[sign * body.vertices[pads, 1] > 0]
-        for root in rng.choice(roots, size=min(config.num_whiskers, len(roots)), replace=False):
-            start = posed.vertices[root]
-            heading = normalise(posed.normals[root] + 0.55 * posed.flow[root] + rng.normal(0, 0.15, 3))
-            bend = 0.16 * posed.flow[root] + [0, 0, rng.uniform(-0.06, 0.02)]
-            step = rng.uniform(14, 26) / segments
-            for k in range(segments):
-                chains.append((start + heading * step / 2, heading, step, k))
-                start = start + heading * step
-                heading = normalise(heading + bend)
-    centre = np.array([c for c, _, _, _ in chains], dtype=np.float32)
-    along = np.array([h for _, h, _, _ in chains], dtype=np.float32)
-    length = np.array([s for _, _, s, _ in chains])
-    order = np.array([k for _, _, _, k in chains])
-    pale = 0.10 + 0.5 * np.mean(vertex_albedo(coat, body)[pads], axis=0)
+    sides = [pads[body.vertices[pads, 1] * sign > 0] for sign in (1.0, -1.0)]
+    roots = np.concatenate([rng.choice(side, size=min(per_side, len(side)), replace=False) for side in sides])
+    flow, count = posed.flow[roots], len(roots)
+    heading = normalise(posed.normals[roots] + 0.55 * flow + rng.normal(0, 0.15, (count, 3)))
+    bend = 0.16 * flow + np.array([0, 0, 1.0]) * rng.uniform(-0.06, 0.02, (count, 1))
+    step = rng.uniform(14, 26, (count, 1)) / WHISKER_SEGMENTS
+    start, centres, headings = posed.vertices[roots], [], []
+    for _ in range(WHISKER_SEGMENTS):
+        centres.append(start + heading * step / 2)
+        headings.append(heading)
+        start, heading = start + heading * step, normalise(heading + bend)
+    length = np.tile(step[:, 0], WHISKER_SEGMENTS)
+    opacity = np.repeat(0.20 - 0.035 * np.arange(WHISKER_SEGMENTS), count)
+    colours = np.tile(colour, (len(length), 1))
     thin = np.full(len(length), 0.06)
-    return _gaussians(centre, along, 0.36 * length, thin, 0.20 - 0.035 * order, np.tile(pale, (len(length), 1)), lights)
+    return _gaussians(np.concatenate(centres), np.concatenate(headings), 0.36 * length, thin, opacity, colours, lights)
 
 
 def _gaussians(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from io import BytesIO
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -71,7 +70,7 @@ class PosePrior:
     high: Float[np.ndarray, "j 3"]
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls) -> "PosePrior":
         """The prior that ships with the package: statistics of two recordings (see NOTICE), not the recordings."""
         return cls(**_prior_arrays())
 

@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +27,10 @@ GIRTH = {"limbs": 0.36, "trunk": 0.40, "head": 0.40}  # rat to mouse, across the
 JAW_CLOSED_RAD = -0.62  # the skin was modelled with its mouth open
 NUM_TAIL_BONES = 30
 NUM_RUMP_BONES = 3  # the rump's skin hangs on the first caudal bones; those go with the pelvis
+LIMB_BONES = {  # joint -> the bones it carries, itself first
+    "shoulder": ("upper_arm",), "elbow": ("lower_arm",), "wrist": ("hand", "finger"),
+    "hip": ("upper_leg",), "knee": ("lower_leg",), "ankle": ("foot", "toe"),
+}  # fmt: skip
 CARRIED_BONES = {
     "pelvis": ("pelvis", *(f"vertebra_C{i}" for i in range(1, NUM_RUMP_BONES + 1))),
     "lumbar": ("vertebra_6", "vertebra_5", "vertebra_4"),
@@ -33,14 +38,7 @@ CARRIED_BONES = {
     "chest": ("torso", "scapula_L", "scapula_R"),
     "neck": (*(f"vertebra_cervical_{i}" for i in range(1, 6)), "vertebra_axis", "vertebra_atlant"),
     "head": ("skull", "jaw"),
-} | {
-    f"{joint}_{side}": tuple(f"{bone}_{side}" for bone in bones)
-    for side in "LR"
-    for joint, bones in {
-        "shoulder": ("upper_arm",), "elbow": ("lower_arm",), "wrist": ("hand", "finger"),
-        "hip": ("upper_leg",), "knee": ("lower_leg",), "ankle": ("foot", "toe"),
-    }.items()
-}  # fmt: skip
+} | {f"{joint}_{s}": tuple(f"{bone}_{s}" for bone in bones) for joint, bones in LIMB_BONES.items() for s in "LR"}
 
 
 @cache
@@ -74,20 +72,12 @@ def _load_skin() -> SkinnedMesh:
     physics.named.data.qpos["mandible"] = JAW_CLOSED_RAD
     physics.forward()
     model, bodies = physics.model, np.asarray(physics.model.skin_bonebodyid)
-    bind = np.asarray(model.skin_bonebindpos).reshape(-1, 3)
-    bind_turns = _rotations(np.asarray(model.skin_bonebindquat).reshape(-1, 4))
-    turns = np.asarray(physics.data.xmat).reshape(-1, 3, 3)[bodies] @ bind_turns.transpose(0, 2, 1)
     positions = np.asarray(physics.data.xpos)[bodies]
-    rest = np.asarray(model.skin_vert).reshape(-1, 3)
-    weights = np.zeros((len(rest), len(bodies)))
-    starts, counts = np.asarray(model.skin_bonevertadr), np.asarray(model.skin_bonevertnum)
-    for bone, (start, count) in enumerate(zip(starts, counts, strict=True)):
-        moved = np.asarray(model.skin_bonevertid)[start : start + count]
-        weights[moved, bone] = np.asarray(model.skin_bonevertweight)[start : start + count]
-    weights /= weights.sum(1, keepdims=True)
-    posed = np.einsum("nb,bij,nj->ni", weights, turns, rest) + weights @ (
-        positions - np.einsum("bij,bj->bi", turns, bind)
-    )
+    bind_turns = Rotation.from_quat(np.asarray(model.skin_bonebindquat).reshape(-1, 4), scalar_first=True).as_matrix()
+    turns = np.asarray(physics.data.xmat).reshape(-1, 3, 3)[bodies] @ bind_turns.transpose(0, 2, 1)
+    shifts = positions - np.einsum("bij,bj->bi", turns, np.asarray(model.skin_bonebindpos).reshape(-1, 3))
+    rest, weights = np.asarray(model.skin_vert).reshape(-1, 3), _bone_weights(model)
+    posed = np.einsum("nb,bij,nj->ni", weights, turns, rest) + weights @ shifts
     return SkinnedMesh(
         vertices=posed * MM_PER_M,
         faces=np.asarray(model.skin_face).reshape(-1, 3).astype(np.int64),
@@ -97,8 +87,13 @@ def _load_skin() -> SkinnedMesh:
     )
 
 
-def _rotations(wxyz: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 3 3"]:
-    return Rotation.from_quat(np.roll(wxyz, -1, axis=1)).as_matrix()
+def _bone_weights(model: Any) -> Float[np.ndarray, "n b"]:
+    """MuJoCo's lists of vertices for each bone, as one table."""
+    weights = np.zeros((model.skin_vert.size // 3, model.skin_bonebodyid.size))
+    for bone, (start, count) in enumerate(zip(model.skin_bonevertadr, model.skin_bonevertnum, strict=True)):
+        moved = model.skin_bonevertid[start : start + count]
+        weights[moved, bone] = model.skin_bonevertweight[start : start + count]
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _joint_map(mesh: SkinnedMesh) -> JointMap:
@@ -107,20 +102,13 @@ def _joint_map(mesh: SkinnedMesh) -> JointMap:
         "pelvis": at["pelvis"], "lumbar": at["vertebra_5"], "thorax": at["vertebra_1"],
         "chest": 0.5 * (at["torso"] + at["scapula_L"] * [1, 0, 1]),
         "neck": at["vertebra_cervical_5"], "head": at["vertebra_atlant"],
-        "nose": _furthest(mesh, ("skull",), [1.0, 0, 0]),
+        "nose": _furthest(mesh, ("skull",), np.array([1.0, 0, 0])),
     }  # fmt: skip
     for side, sign in (("L", 1.0), ("R", -1.0)):
-        for joint, bone in (
-            ("shoulder", "upper_arm"),
-            ("elbow", "lower_arm"),
-            ("wrist", "hand"),
-            ("hip", "upper_leg"),
-            ("knee", "lower_leg"),
-            ("ankle", "foot"),
-        ):
-            places[f"{joint}_{side}"] = at[f"{bone}_{side}"]
-        places[f"paw_{side}"] = _furthest(mesh, (f"finger_{side}",), [1.0, 0, 0])
-        places[f"toe_{side}"] = _furthest(mesh, (f"toe_{side}",), [1.0, 0, 0])
+        for joint, bones in LIMB_BONES.items():
+            places[f"{joint}_{side}"] = at[f"{bones[0]}_{side}"]
+        places[f"paw_{side}"] = _furthest(mesh, (f"finger_{side}",), np.array([1.0, 0, 0]))
+        places[f"toe_{side}"] = _furthest(mesh, (f"toe_{side}",), np.array([1.0, 0, 0]))
         crown = at["skull"] + [-10.0, sign * 10.0, 15.0]  # replaced by our ears: any place on the head will do
         places[f"ear_{side}"], places[f"ear_tip_{side}"] = crown, crown + np.array([-4.0, sign * 8.0, 12.0])
     carriers = {bone: joint for joint, bones in CARRIED_BONES.items() for bone in bones}
@@ -128,11 +116,11 @@ def _joint_map(mesh: SkinnedMesh) -> JointMap:
     return JointMap(places=places, carriers=carriers, tail=tail, tail_tip=at[tail[-1]])
 
 
-def _furthest(mesh: SkinnedMesh, bones: tuple[str, ...], direction: list[float]) -> Float[np.ndarray, "3"]:
+def _furthest(mesh: SkinnedMesh, bones: tuple[str, ...], direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
     """The vertex of some bones that lies furthest in a direction."""
     own = mesh.weights[:, [mesh.bones.index(bone) for bone in bones]].sum(1) > 0.5
     chosen = mesh.vertices[own]
-    return chosen[(chosen @ np.array(direction)).argmax()]
+    return chosen[(chosen @ direction).argmax()]
 
 
 def _without_tail_and_ears(mesh: SkinnedMesh, weights: Float[np.ndarray, "n j"]) -> np.ndarray:

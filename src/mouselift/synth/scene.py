@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from mouselift.geometry import Cameras, Gaussians, Similarity, Views
@@ -24,6 +25,7 @@ from mouselift.synth.pose import PosePrior, sample_build
 
 SCENE_PER_MM = RIG_RADIUS / 312.0  # the plan's real rig: cameras 312 mm from the subject on average
 COAT_SHARES = {"black": 0.28, "agouti": 0.18, "white": 0.24, "brown": 0.10, "grey": 0.10, "piebald": 0.10}
+AIM_STEPS = 8  # 2 centre to a pixel, but straight from above, where each step also turns the picture, it takes more
 NO_FORE_PAWS = ("rearing", "grooming")
 
 
@@ -218,9 +220,10 @@ def framed_cameras(
         size_px: Width and height.
     """
     solid = gaussians.means[gaussians.opacities > 0.5]
+    solid = solid[torch.from_numpy(ConvexHull(solid.numpy()).vertices).long()]  # the same box from far fewer points
     target = torch.zeros_like(eyes)
     w2c, low, high = _aimed(solid, eyes, target, rolls_rad)
-    for _ in range(2):
+    for _ in range(AIM_STEPS):
         middle = torch.cat([0.5 * (low + high), torch.ones_like(rolls_rad)[:, None]], dim=-1)
         target = eyes + (w2c[:, :3, :3].mT @ middle[..., None])[..., 0]
         w2c, low, high = _aimed(solid, eyes, target, rolls_rad)

@@ -8,13 +8,7 @@ from samples import BATCH_SHAPES, normal, seeded, uniform
 
 from mouselift.geometry.distortion import distort, turning_radius, undistort
 
-DANNCE_CAMERA = (
-    -0.159,
-    0.940,
-    -0.00109,
-    -0.00379,
-    -2.712,
-)  # a real lens whose polynomial turns near the corner
+DANNCE_CAMERA = (-0.159, 0.940, -0.00109, -0.00379, -2.712)  # a real lens whose polynomial turns near the corner
 BARREL = (-0.2, 0.0, 0.0, 0.0, 0.0)
 PINCUSHION = (0.1, 0.02, 0.003, -0.002, 0.001)
 LENSES = [DANNCE_CAMERA, BARREL, PINCUSHION]

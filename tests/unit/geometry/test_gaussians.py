@@ -84,10 +84,7 @@ def test_select_and_pruned(generator: torch.Generator) -> None:
 
 
 def test_cat_puts_sets_side_by_side(generator: torch.Generator) -> None:
-    a, b = (
-        random_gaussians(generator, 2, count=3, degree=1),
-        random_gaussians(generator, 2, count=5, degree=1),
-    )
+    a, b = (random_gaussians(generator, 2, count=count, degree=1) for count in (3, 5))
     joined = Gaussians.cat([a, b])
     assert (len(joined), joined.batch_shape) == (8, (2,))
     first = torch.arange(8) < 3

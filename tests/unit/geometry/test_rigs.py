@@ -6,15 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mouselift.geometry import Cameras
-from mouselift.geometry.rigs import (
-    azimuth_elevation_deg,
-    facelift_rig,
-    mouse_rig,
-    orbit,
-    pinhole_K,
-    sphere,
-    turntable,
-)
+from mouselift.geometry.rigs import azimuth_elevation_deg, facelift_rig, mouse_rig, orbit, pinhole_K, sphere, turntable
 
 S = 1.9092  # 2.7 / sqrt(2), as the rig's file rounds it
 FACELIFT = {  # positions in the order in which FaceLift feeds its views

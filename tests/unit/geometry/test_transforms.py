@@ -34,16 +34,7 @@ def test_quat_to_rotmat_agrees_with_scipy(seed: int) -> None:
 @pytest.mark.parametrize("perturbation", [0.0, 1e-12, 1e-8, 1e-4, 1e-2])
 @pytest.mark.parametrize(
     "near",
-    [
-        (1, 0, 0, 0),
-        (0, 1, 0, 0),
-        (0, 0, 1, 0),
-        (0, 0, 0, 1),
-        (1, 1, 0, 0),
-        (0, 1, 1, 0),
-        (1, 1, 1, 1),
-        (1, -1, 1, -1),
-    ],
+    [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 1, 0, 0), (0, 1, 1, 0), (1, 1, 1, 1), (1, -1, 1, -1)],
 )
 def test_quaternion_round_trip_at_every_shepperd_branch(
     near: tuple[int, ...], perturbation: float, dtype: torch.dtype

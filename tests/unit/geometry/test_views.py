@@ -146,11 +146,7 @@ def test_index_stack_cat_and_reshape_keep_pictures_with_their_cameras(generator:
     joined = Views.cat([a, b])
     for row, views in enumerate((a, b)):
         for column in range(2):
-            for found in (
-                stacked[row, column],
-                joined[2 * row + column],
-                stacked.reshape(4)[2 * row + column],
-            ):
+            for found in (stacked[row, column], joined[2 * row + column], stacked.reshape(4)[2 * row + column]):
                 assert torch.equal(found.images, views.images[column])
                 assert torch.equal(found.masks, views.masks[column])
                 assert torch.equal(found.cameras.w2c, views.cameras.w2c[column])

@@ -38,7 +38,7 @@ struct BinnedView {
   int tiles() const { return tile_columns * tile_rows; }
   Tile tile(int64_t index) const {
     const int column = static_cast<int>(index % tile_columns), row = static_cast<int>(index / tile_columns);
-    return {column * kTile, row * kTile, column, row};
+    return {column * kTileWidth, row * kTileHeight, column, row};
   }
   int64_t slot(int64_t gaussian) const { return page_slot[gaussian / kPage] + ellipses[gaussian].slot; }
   // Notes how far down its list a tile looked before it was full.
@@ -57,7 +57,7 @@ struct BinnedView {
 struct TileBox {
   int16_t x0, y0, x1, y1;  // inclusive
   explicit TileBox(const Ellipse& e)
-      : x0(e.x0 / kTile), y0(e.y0 / kTile), x1(e.x1 / kTile), y1(e.y1 / kTile) {}
+      : x0(e.x0 / kTileWidth), y0(e.y0 / kTileHeight), x1(e.x1 / kTileWidth), y1(e.y1 / kTileHeight) {}
   int width() const { return x1 - x0 + 1; }
   int count() const { return width() * (y1 - y0 + 1); }
 };
@@ -103,8 +103,7 @@ inline void project_page(const SceneView& scene, const SplatConstants& constants
     const Vec half_y = square_root(reach * p.cov_yy) * 1.0001f + 0.001f;
     const Vec x0 = p.column - half_x, x1 = p.column + half_x, y0 = p.row - half_y, y1 = p.row + half_y;
     const Vec finite = 0.0f * (p.a + p.b + p.c + p.z + g.opacity);
-    Mask visible = both(at_least(p.z, splat(constants.near_plane)), at_least(g.opacity, splat(constants.min_alpha)));
-    visible = but_not(visible, at_least(splat(constants.near_plane), p.z));
+    Mask visible = both(less(splat(constants.near_plane), p.z), at_least(g.opacity, splat(constants.min_alpha)));
     visible = both(visible, both(at_least(x1, splat(0.5f)), at_least(splat(camera.width - 0.5f), x0)));
     visible = both(visible, both(at_least(y1, splat(0.5f)), at_least(splat(camera.height - 0.5f), y0)));
     visible = both(visible, at_least(finite, Vec{}));
@@ -208,7 +207,8 @@ class Binning {
   static void prepare(const SplatBatch& batch, const SplatConstants& constants, int64_t index, BinnedView& view, Sorting& s) {
     const SceneView scene = scene_view(batch, index);
     view.camera = make_camera(scene.w2c, scene.K, batch.width, batch.height, constants.jacobian_margin);
-    view.tile_columns = (batch.width + kTile - 1) / kTile, view.tile_rows = (batch.height + kTile - 1) / kTile;
+    view.tile_columns = (batch.width + kTileWidth - 1) / kTileWidth;
+    view.tile_rows = (batch.height + kTileHeight - 1) / kTileHeight;
     view.ellipses = Buffer<Ellipse>(batch.count);
     s.items = Buffer<Item>(batch.count), s.spare = Buffer<Item>(batch.count);
     s.boxes = Buffer<TileBox>(batch.count);
@@ -224,7 +224,7 @@ class Binning {
         if (pass < s.passes) s.counters.assign(parts_ << s.digit_bits, 0);
       }
       const auto digit = [pass](const Sorting& s, const Item& item) {
-        return (item.key - s.min_key) >> (pass * s.digit_bits) & low_bits(s.digit_bits);
+        return (item.key - s.min_key) >> (pass * s.digit_bits) & ((1u << s.digit_bits) - 1);
       };
       for_each_part([&](int64_t v, int64_t part) {
         Sorting& s = sortings_[v];

@@ -27,7 +27,7 @@ class Buffer {
 
 // Calls body(0) ... body(count - 1), in any order, by at most `threads` threads.
 template <class Body>
-void parallel_for(int64_t count, int threads, Body body) {
+void parallel_for(int64_t count, [[maybe_unused]] int threads, Body body) {
   std::exception_ptr failure;  // nothing may leave a parallel region by itself
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && count > 1)

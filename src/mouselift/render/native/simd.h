@@ -163,35 +163,51 @@ inline Vec log2(Vec x) {
   return __builtin_convertvector(exponent, Vec) + s * series;
 }
 
-// Sums over the lanes of `n` vectors.
-inline void sum_lanes(const Vec* vectors, int n, float* sums) {
+// The four sums over the lanes of four vectors, side by side.
+typedef float Four __attribute__((vector_size(16)));
+
+inline Four sums_of_four(const Vec* v) {
 #if defined(__AVX2__)
-  // Four vectors at a time: fold to 8 lanes, then horizontal adds yield the four sums side by side.
-  const auto fold = [&](int i) -> __m256 {
+  const auto eight_lanes = [](Vec a) {
 #if defined(__AVX512F__)
-    return _mm256_add_ps(_mm512_castps512_ps256(vectors[i]), _mm512_extractf32x8_ps(vectors[i], 1));
+    return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
 #else
-    return vectors[i];
+    return a;
 #endif
   };
-  const auto halves = [](__m256 v) { return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); };
-  int i = 0;
-  for (; i + 4 <= n; i += 4) {
-    const __m256 pairs[2] = {_mm256_hadd_ps(fold(i), fold(i + 1)), _mm256_hadd_ps(fold(i + 2), fold(i + 3))};
-    _mm_storeu_ps(sums + i, halves(_mm256_hadd_ps(pairs[0], pairs[1])));
-  }
-  for (; i < n; ++i) {
-    const __m128 four = halves(fold(i));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    sums[i] = _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-  }
+  const __m256 pairs[2] = {_mm256_hadd_ps(eight_lanes(v[0]), eight_lanes(v[1])),
+                           _mm256_hadd_ps(eight_lanes(v[2]), eight_lanes(v[3]))};
+  const __m256 quarters = _mm256_hadd_ps(pairs[0], pairs[1]);
+  return _mm_add_ps(_mm256_castps256_ps128(quarters), _mm256_extractf128_ps(quarters, 1));
+#elif defined(__SSE2__)
+  __m128 a = v[0], b = v[1], c = v[2], d = v[3];
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  return (a + b) + (c + d);
+#elif defined(__aarch64__)
+  return vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
 #else
-  for (int i = 0; i < n; ++i) {
-    float sum = 0;
-    for (int k = 0; k < kLanes; ++k) sum += vectors[i][k];
-    sums[i] = sum;
+  Four sums = {};
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < kLanes; ++k) sums[i] += v[i][k];
   }
+  return sums;
 #endif
+}
+
+// Sums over the lanes of `n` vectors.
+template <int n>
+inline void sum_lanes(const Vec* vectors, float* sums) {
+  constexpr int whole = n / 4 * 4;
+  for (int i = 0; i < whole; i += 4) {
+    const Four four = sums_of_four(vectors + i);
+    std::memcpy(sums + i, &four, sizeof four);
+  }
+  if constexpr (whole < n) {
+    Vec rest[4] = {};
+    for (int i = whole; i < n; ++i) rest[i - whole] = vectors[i];
+    const Four four = sums_of_four(rest);
+    std::memcpy(sums + whole, &four, sizeof(float) * (n - whole));
+  }
 }
 
 }  // namespace mouselift

@@ -79,21 +79,21 @@ void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, 
 void gather(const SceneView& scene, const SplatConstants& constants, const BinnedView& view, int64_t first, int n,
             const float* slots, const SplatGradients& gradients) {
   alignas(64) float lanes[kNumSums][kLanes] = {};
-  bool seen = false;
+  bool touched = false;
   for (int k = 0; k < n; ++k) {
     const Ellipse& e = view.ellipses[first + k];
     if (e.x1 < e.x0) continue;
-    seen = true;
     const float* slot = slots + view.slot(first + k) * kNumSums;
     const TileBox box(e);
     for (int y = box.y0; y <= box.y1; ++y) {
       for (int x = box.x0; x <= box.x1; ++x, slot += kNumSums) {
         if (!view.reached(int64_t{y} * view.tile_columns + x, first + k, e.z)) continue;
+        touched = true;
         for (int j = 0; j < kNumSums; ++j) lanes[j][k] += slot[j];
       }
     }
   }
-  if (!seen) return;
+  if (!touched) return;
   Vec sums[kNumSums];
   for (int j = 0; j < kNumSums; ++j) sums[j] = load(lanes[j]);
   const GaussianLanes g = load_gaussians(scene, first, n);

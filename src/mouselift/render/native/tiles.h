@@ -11,11 +11,10 @@
 
 namespace mouselift {
 
-constexpr int kTile = 16;  // px
-constexpr int kBlockWidth = kLanes == 4 ? 2 : 4;
-constexpr int kBlockHeight = kLanes / kBlockWidth;
-constexpr int kColumns = kTile / kBlockWidth, kRows = kTile / kBlockHeight, kBlocks = kColumns * kRows;
-static_assert(kBlocks <= 64, "one bit for each block");
+// 8 x 8 blocks, one bit of a word for each: 32 x 32 px with AVX-512, 32 x 16 with AVX2, 16 x 16 with SSE2 or NEON.
+constexpr int kColumns = 8, kRows = 8, kBlocks = 64;
+constexpr int kBlockWidth = kLanes == 4 ? 2 : 4, kBlockHeight = kLanes / kBlockWidth;
+constexpr int kTileWidth = kColumns * kBlockWidth, kTileHeight = kRows * kBlockHeight;
 
 // One projected Gaussian, one cache line.
 struct alignas(64) Ellipse {
@@ -38,19 +37,13 @@ struct Tile {
   int column, row;      // in the grid of tiles
 };
 
-inline uint64_t low_bits(int n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
-
 // The blocks of a tile that the box of `e` touches.
 inline uint64_t blocks_of(const Ellipse& e, const Tile& tile) {
-  constexpr uint64_t first_column = [] {
-    uint64_t mask = 0;
-    for (int row = 0; row < kRows; ++row) mask |= uint64_t{1} << (row * kColumns);
-    return mask;
-  }();
-  const int c0 = std::max(0, e.x0 - tile.x) / kBlockWidth, c1 = std::min(kTile - 1, e.x1 - tile.x) / kBlockWidth;
-  const int r0 = std::max(0, e.y0 - tile.y) / kBlockHeight, r1 = std::min(kTile - 1, e.y1 - tile.y) / kBlockHeight;
-  const uint64_t columns = first_column * (low_bits(c1 + 1) - low_bits(c0));
-  return columns & (low_bits((r1 + 1) * kColumns) - low_bits(r0 * kColumns));
+  constexpr uint64_t every_row = 0x0101010101010101;  // the first column
+  const int c0 = std::max(0, e.x0 - tile.x) / kBlockWidth, c1 = std::min(kTileWidth - 1, e.x1 - tile.x) / kBlockWidth;
+  const int r0 = std::max(0, e.y0 - tile.y) / kBlockHeight, r1 = std::min(kTileHeight - 1, e.y1 - tile.y) / kBlockHeight;
+  const uint64_t columns = every_row * ((2u << c1) - (1u << c0));
+  return columns & (~uint64_t{0} << (8 * r0)) & (~uint64_t{0} >> (8 * (7 - r1)));
 }
 
 // Pixel centres of block 0, relative to the tile.
@@ -108,6 +101,7 @@ struct Spread {
   Spread(const Ellipse& e, const Tile& tile)
       : x(splat(e.x - tile.x)), y(splat(e.y - tile.y)), qxx(splat(e.qxx)), qxy(splat(e.qxy)), qyy(splat(e.qyy)),
         peak(splat(e.peak)), red(splat(e.red)), green(splat(e.green)), blue(splat(e.blue)), z(splat(e.z)) {}
+  Vec log2_alpha(Vec dx, Vec dy) const { return dx * (qxx * dx + qxy * dy) + (qyy * dy * dy + peak); }
 };
 
 struct Thresholds {
@@ -146,7 +140,7 @@ inline const uint32_t* composite_tile(const Ellipse* ellipses, const uint32_t* b
     for (; todo; todo &= todo - 1) {
       const int b = __builtin_ctzll(todo);
       const Vec dx = g.x - grid.x[b % kColumns], dy = g.y - grid.y[b / kColumns];
-      const Vec log2_alpha = dx * (g.qxx * dx + g.qxy * dy) + (g.qyy * dy * dy + g.peak);
+      const Vec log2_alpha = g.log2_alpha(dx, dy);
       const Mask hit = at_least(live[b], log2_alpha, limits.min_log2_alpha);
       if (!any(hit)) continue;
       Vec weight = T[b] * where(hit, minimum(exp2(log2_alpha), limits.max_alpha));
@@ -219,7 +213,7 @@ void composite_tile_backward(const Ellipse* ellipses, const uint32_t* begin, con
     for (; todo; todo &= todo - 1) {
       const int b = __builtin_ctzll(todo);
       const Vec dx = g.x - grid.x[b % kColumns], dy = g.y - grid.y[b / kColumns];
-      const Vec log2_alpha = dx * (g.qxx * dx + g.qxy * dy) + (g.qyy * dy * dy + g.peak);
+      const Vec log2_alpha = g.log2_alpha(dx, dy);
       const Mask hit = at_least(live[b], log2_alpha, limits.min_log2_alpha);
       if (!any(hit)) continue;
       const Vec uncapped = exp2(log2_alpha);
@@ -252,7 +246,7 @@ void composite_tile_backward(const Ellipse* ellipses, const uint32_t* begin, con
       sums[kBlue] += weight * d_blue[b];
       if constexpr (kWithDepth) sums[kDepth] += weight * d_depth[b];
     }
-    sum_lanes(sums, kWithDepth ? kNumSums : kDepth, slot);
+    sum_lanes<kWithDepth ? kNumSums : kDepth>(sums, slot);
     if constexpr (!kWithDepth) slot[kDepth] = 0;
   }
 }

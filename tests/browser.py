@@ -19,10 +19,19 @@ from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--remote-debugging-port=0 --window-size=1000,700"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--remote-debugging-port=0",
+    "--window-size=1000,700",
+)
 
 
 class Page:
@@ -48,6 +57,11 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         return self.call("Runtime.evaluate", expression=expression)["result"].get("value")
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], clicks: int = 1) -> None:
+        """Press the left button at `start`, move to `end`, let it go."""
+        for kind, (x, y) in [("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)]:
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=clicks)
 
     def screenshot(self) -> np.ndarray:
         data = self.call("Page.captureScreenshot")["data"]

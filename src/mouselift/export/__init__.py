@@ -1,0 +1,1 @@
+"""Results on disk: splat files, pictures, films, pages."""
