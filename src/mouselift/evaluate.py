@@ -213,7 +213,7 @@ def _mean_view(training: MouseDataset) -> Views:
 def _mean_image(mean: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
     """The mean training picture at the scale of each wanted frame.
 
-    It is composited already, so it is zoomed as an opaque picture; so is its mask, whose own mask tells what lies inside.
+    It is composited already, so it is zoomed as an opaque picture, and so is its mask.
     """
     opaque = torch.ones_like(mean.masks)
     picture = Views(images=mean.images, masks=opaque, cameras=mean.cameras)

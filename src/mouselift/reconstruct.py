@@ -221,8 +221,7 @@ def _from_one_view(
     settings: Mapping[str, Any],
     whole: Picture | None,
 ) -> Reconstruction:
-    azimuth, _ = azimuth_elevation_deg(view.cameras)
-    rig = mouse_rig(float(azimuth[0]), size_px=SIZE_PX)
+    rig = mouse_rig(float(facing_azimuth_deg(view.cameras)[0]), size_px=SIZE_PX)
     with clock.stage("generate views"):
         made = models.generator.generate(
             view.reshape(1, 1).to(device),

@@ -3,7 +3,7 @@
 import torch
 
 from mouselift.geometry import Cameras, Views
-from mouselift.geometry.rigs import FACELIFT_AZIMUTHS_DEG, azimuth_elevation_deg
+from mouselift.geometry.rigs import FACELIFT_AZIMUTHS_DEG, facing_azimuth_deg
 
 RIG_PREFIX = "ring_"  # views that stand on the rig which the generator makes; others are free photographs
 
@@ -28,7 +28,7 @@ def facelift_subset(cameras: Cameras, on_rig: list[int], input_index: int) -> li
     In FaceLift's order: front (nearest to the input), front right, right, back, left, front left. Fewer than six when
     the ring has gaps.
     """
-    azimuths, _ = azimuth_elevation_deg(cameras)
+    azimuths = facing_azimuth_deg(cameras)
     ring = azimuths[on_rig]
 
     def nearest(azimuth: float) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -118,3 +119,23 @@ def azimuth_elevation_deg(cameras: Cameras) -> tuple[Float[Tensor, "*batch"], Fl
     """Directions of cameras from the origin: azimuth counter-clockwise from +X, elevation above the plane."""
     x, y, z = cameras.centres.unbind(-1)
     return torch.rad2deg(torch.atan2(y, x)), torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
+
+
+def facing_azimuth_deg(cameras: Cameras) -> Float[Tensor, "*batch"]:
+    """The azimuth from which cameras look, read from the horizontal axis of their images.
+
+    For a camera without roll that looks at the vertical axis it is the azimuth of where it stands; unlike that, it stays
+    defined and steady for a camera straight above the subject.
+    """
+    right = cameras.c2w[..., :3, 0]
+    return torch.rad2deg(torch.atan2(right[..., 1], right[..., 0])) - 90
+
+
+def turned_to(cameras: Cameras, azimuth_deg: Float[Tensor, "*#batch"]) -> Cameras:
+    """The same cameras in a world turned about +Z, so that `azimuth_deg` becomes 0 (the +X side)."""
+    angle = torch.deg2rad(azimuth_deg)
+    world_from_turned = torch.zeros(*angle.shape, 4, 4, dtype=angle.dtype, device=angle.device)
+    world_from_turned[..., 0, 0] = world_from_turned[..., 1, 1] = angle.cos()
+    world_from_turned[..., 1, 0], world_from_turned[..., 0, 1] = angle.sin(), -angle.sin()
+    world_from_turned[..., 2, 2] = world_from_turned[..., 3, 3] = 1
+    return replace(cameras, w2c=cameras.w2c @ world_from_turned)

@@ -1,7 +1,9 @@
 """Pose-conditioned multi-view generator: one posed view to any number of wanted views, with alpha.
 
 A transformer over patches of the input view and of the wanted views together. Every token carries its Pluecker rays
-relative to the input camera, so any input view and any set of wanted cameras is well posed. Pixel-space flow matching;
+relative to the input camera, so any input view and any set of wanted cameras is well posed: the scene is turned about
+the vertical, which pictures of animals on the ground share, until the input camera stands at azimuth 0, and keeps its
+origin in the subject. Every token also knows its place in its own picture. Pixel-space flow matching;
 the network predicts the clean picture (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise"), so
 one step gives the conditional mean and more steps a sample.
 """
@@ -14,12 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mouselift.geometry import Cameras, Views, plucker_rays
+from mouselift.geometry.rigs import facing_azimuth_deg, turned_to
 from mouselift.models.transformer import Block, init_weights, low_precision, patch_embedder
 
 INPUT_CHANNELS = 4 + 6  # pixels with alpha, rays
 PIXEL_CHANNELS = 4
 MIN_NOISE = 0.05  # 1 - t is clamped here where it divides (same source, section 4)
 TIME_FREQUENCIES = 64
+PLACE_AMPLITUDE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +79,14 @@ class Generator(nn.Module):
             wanted: (B, V) pinhole cameras of the wanted views, same image size.
             bf16: Run the transformer in bfloat16.
         """
-        reference = condition.cameras  # (B, 1), broadcasts over views
-        input_rays = plucker_rays(condition.cameras.relative_to(reference))
-        target_rays = plucker_rays(wanted.relative_to(reference))
+        azimuth = facing_azimuth_deg(condition.cameras)  # (B, 1), broadcasts over views
+        input_rays = plucker_rays(turned_to(condition.cameras, azimuth))
+        target_rays = plucker_rays(turned_to(wanted, azimuth))
         with low_precision(noisy, bf16):
             given = self.input_embedder(torch.cat([encode_pixels(condition), input_rays], dim=2))
             asked = self.target_embedder(torch.cat([noisy, target_rays], dim=2))
-            asked = asked + self.time_embedder(sinusoidal(time))[:, None, None]
+            given = given + self._places(condition.cameras)
+            asked = asked + self._places(wanted) + self.time_embedder(sinusoidal(time))[:, None, None]
             tokens = torch.cat([rearrange(t, "b v l d -> b (v l) d") for t in (given, asked)], dim=1)
             tokens = self.input_layer_norm(tokens.float())
             for layer in self.transformer_layers:
@@ -97,6 +102,11 @@ class Generator(nn.Module):
             y=wanted.height // p,
             x=wanted.width // p,
         )
+
+    def _places(self, cameras: Cameras) -> Float[Tensor, "l d"]:
+        """Fixed embeddings of the patches' places in a picture of this size."""
+        rows, columns = (side // self.config.patch_size_px for side in (cameras.height, cameras.width))
+        return grid_places(rows, columns, self.config.width).to(cameras.K)
 
     @torch.no_grad()
     def generate(
@@ -141,6 +151,17 @@ def flow_matching_loss(
     """Velocity loss of a network that predicts the clean picture: |x_hat - x|^2 / (1 - t)^2, mean over pixels."""
     error = (predicted - clean).square().flatten(1).mean(1)
     return error / (1 - time).clamp_min(MIN_NOISE).square()
+
+
+def grid_places(rows: int, columns: int, width: int) -> Float[Tensor, "l d"]:
+    """Sines and cosines of each patch's row and column, row by row, at `width` / 4 frequencies (Vaswani et al. 2017).
+
+    The amplitude is that of a freshly initialised token, so that neither drowns the other.
+    """
+    frequencies = 100 ** -torch.linspace(0, 1, width // 4)
+    y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
+    angles = torch.stack([y, x], dim=-1).reshape(-1, 2, 1) * frequencies
+    return PLACE_AMPLITUDE * torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def sinusoidal(time: Float[Tensor, "b"]) -> Float[Tensor, "b k"]:

@@ -118,9 +118,9 @@ class GeneratorTaskConfig:
 
     num_targets: int = 3
     """Wanted views per training example, of the six; attention makes them consistent."""
-    pure_noise_share: float = 0.3
+    pure_noise_share: float = 0.6
     """Share of the examples at time 0, on which one-step generation depends."""
-    time_mean: float = -0.8
+    time_mean: float = -1.2
     time_std: float = 0.8
     """Of the logit of the time of the other examples (logit-normal)."""
     free_input_share: float = 0.85
