@@ -3,13 +3,14 @@
 from dataclasses import fields, replace
 
 import torch
-from samples import normal, random_cameras, random_quats, seeded, uniform
+from samples import normal, random_cameras, seeded, uniform
 from torch import Tensor
 
 from mouselift.geometry import Cameras, Gaussians
+from mouselift.geometry.rays import pixel_centres
 from mouselift.render import RenderOutput, reference, render
 from mouselift.render.constants import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE
-from mouselift.render.renderer import Backend
+from mouselift.render.renderer import Backend, _flatten
 
 GAUSSIAN_FIELDS = tuple(field.name for field in fields(Gaussians))
 
@@ -36,10 +37,12 @@ def degenerate_scene(seed: int) -> tuple[Gaussians, Cameras]:
     gaussians, _ = splat_scene(seed, count=40)
     cameras = front_camera(size=37, focal=50.0)
     means = gaussians.means.clone()
-    means[:, 2] += 3.0
     scales, opacities, quats, sh = (
         t.clone() for t in (gaussians.scales, gaussians.opacities, gaussians.quats, gaussians.sh)
     )
+    means[:, 2] += 3.0
+    means[:24] = 0.2 * means[:24] + torch.tensor([0.0, 0.0, 2.5])  # all in view, until something is wrong with them
+    scales[:24], opacities[:24] = 0.1, 0.3
     means[0] = torch.tensor([0.0, 0.0, -2.0])  # behind
     means[1] = torch.tensor([0.0, 0.0, 0.199])  # before the near plane: not drawn
     means[2] = torch.tensor([0.3, -0.2, 0.21])  # just beyond it, outside the image
@@ -80,11 +83,8 @@ def one_gaussian(depth: float, scale: float, opacity: float) -> Gaussians:
 def decided_pixels(gaussians: Gaussians, cameras: Cameras, margin: float = 1e-4) -> Tensor:
     """Pixels (*batch, V, 1, H, W) in which no Gaussian is within a relative `margin` of a threshold.
 
-    Two correct renderers differ there by rounding alone. Elsewhere one Gaussian may be added by one and not by the other.
+    Two correct renderers differ there by rounding alone. Elsewhere one may add a Gaussian that the other does not.
     """
-    from mouselift.geometry.rays import pixel_centres
-    from mouselift.render.renderer import _flatten
-
     batch = _flatten(gaussians.to(torch.float64), cameras.to(torch.float64), (0.0, 0.0, 0.0))
     pixels = pixel_centres(batch.height, batch.width, like=batch.means).reshape(-1, 2)
     masks: list[Tensor] = []

@@ -27,6 +27,7 @@ from mouselift.geometry.rigs import (
 )
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.framing_estimator import fov_from_half_width
+from mouselift.models.gslrm import at_context_size
 
 logger = logging.getLogger(__name__)
 MIN_OPACITY = 0.02  # Gaussians below it are dropped from the result
@@ -244,6 +245,6 @@ def _from_one_view(
 
 def _lift(context: Views, models: Models, device: str, clock: _Clock) -> Gaussians:
     with clock.stage("reconstruct Gaussians"), torch.no_grad():
-        on_background = context.over(torch.tensor(CONTEXT_BACKGROUND)).to(device)
-        scene = models.gslrm(on_background.reshape(1, len(context.cameras)))[0].to("cpu")
+        shown = at_context_size(context, models.gslrm).over(torch.tensor(CONTEXT_BACKGROUND)).to(device)
+        scene = models.gslrm(shown.reshape(1, len(context.cameras)))[0].to("cpu")
         return scene.pruned(MIN_OPACITY, BOX)

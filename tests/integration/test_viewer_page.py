@@ -32,7 +32,7 @@ def two_balls(count: int = 4000) -> Gaussians:
     return Gaussians(
         means=centre + 0.2 * directions,
         quats=F.normalize(torch.randn(count, 4, generator=generator), dim=-1),
-        scales=0.005 + 0.02 * torch.rand(count, 3, generator=generator),
+        scales=torch.tensor([0.05, 0.005, 0.005]) * (0.5 + torch.rand(count, 3, generator=generator)),  # hairs
         opacities=0.3 + 0.69 * torch.rand(count, generator=generator),
         sh=dc_from_rgb((colour + 0.1 * torch.randn(count, 3, generator=generator)).clamp(0, 1))[:, None],
     )

@@ -1,8 +1,11 @@
 """`MouseDataset`: samples on disk -> `Views`."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,7 +24,7 @@ class MouseDataset(Dataset[Sample]):
 
     def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
         self.folders = list_samples(root, split)[:limit]
-        self._cache: dict[int, tuple[Tensor, Cameras, Sample]] = {}
+        self._cache: dict[int, tuple[UInt8[Tensor, "v 4 h w"], Cameras, Callable[..., Sample]]] = {}
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -29,23 +32,20 @@ class MouseDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """One sample with all its views, straight colour with masks."""
         if index not in self._cache:
-            sample = read_sample(self.folders[index])
-            pixels = torch.cat([sample.views.images, sample.views.masks], dim=1).mul(255).round().byte()
-            stub = Sample(
-                views=sample.views[:0],
-                sample_id=sample.sample_id,
-                frame_index=sample.frame_index,
-                scene_from_world=sample.scene_from_world,
-                extra=sample.extra,
-            )
-            self._cache[index] = (pixels, sample.views.cameras, stub)
-        pixels, cameras, stub = self._cache[index]
+            self._cache[index] = _compact(read_sample(self.folders[index]))
+        pixels, cameras, sample_of = self._cache[index]
         values = pixels.float() / 255
-        views = Views(images=values[:, :3], masks=values[:, 3:], cameras=cameras)
-        return Sample(
-            views=views,
-            sample_id=stub.sample_id,
-            frame_index=stub.frame_index,
-            scene_from_world=stub.scene_from_world,
-            extra=stub.extra,
-        )
+        return sample_of(views=Views(images=values[:, :3], masks=values[:, 3:], cameras=cameras))
+
+
+def _compact(sample: Sample) -> tuple[UInt8[Tensor, "v 4 h w"], Cameras, Callable[..., Sample]]:
+    """A sample with 8-bit pixels: no reference to its float pixels, which take four times the memory, may remain."""
+    pixels = torch.cat([sample.views.images, sample.views.masks], dim=1).mul(255).round().byte()
+    sample_of = partial(
+        Sample,
+        sample_id=sample.sample_id,
+        frame_index=sample.frame_index,
+        scene_from_world=sample.scene_from_world,
+        extra=sample.extra,
+    )
+    return pixels, sample.views.cameras, sample_of

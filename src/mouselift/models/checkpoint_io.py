@@ -51,7 +51,7 @@ def load_gslrm(source: str | Path | StateDict, head_dim: int = 64) -> GSLRM:
             num_layers=_count_layers(state),
             num_free_gaussians=num_free,
             sh_degree=sh_degree((channels - 11) // 3),
-            skip_empty_patches=_skips_empty_patches(source),
+            **_habits(source),
         )
     except ValueError as error:
         raise InputError(f"{where}: expected the weights of a GS-LRM; {error}") from None
@@ -150,11 +150,10 @@ def _read_file(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _skips_empty_patches(source: str | Path | StateDict) -> bool:
-    """A habit of some of our own weights that no tensor tells; published weights never have it."""
-    if isinstance(source, Mapping):
-        return False
-    return bool(read_record(Path(source)).get("model", {}).get("skip_empty_patches", False))
+def _habits(source: str | Path | StateDict) -> dict[str, Any]:
+    """How some of our own weights were trained, which no tensor tells; published weights have no habits."""
+    model = {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
+    return {key: model[key] for key in ("skip_empty_patches", "context_size_px") if key in model}
 
 
 def _shape(state: StateDict, key: str, where: str) -> tuple[int, int]:

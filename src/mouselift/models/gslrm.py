@@ -34,6 +34,8 @@ class GSLRMConfig:
     sh_degree: int = 0
     skip_empty_patches: bool = False
     """Leave out patches that no mask touches. Never for published weights, which have only seen all patches."""
+    context_size_px: int | None = None
+    """Size of the context views that the weights were trained on; the caller resizes to it. None stands for any."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_dim:
@@ -172,6 +174,12 @@ class GSLRM(nn.Module):
             quats=quats,
             opacity_logits=opacities.squeeze(-1) + OPACITY_BIAS,
         )
+
+
+def at_context_size(views: Views, model: GSLRM) -> Views:
+    """Views as large as the model's context views shall be; before they are composited on a background."""
+    size = model.config.context_size_px
+    return views if size is None or views.cameras.width == size else views.resized(size, size)
 
 
 def take_along_tokens(tokens: Float[Tensor, "b l d"], kept: Int[Tensor, "b k"] | None) -> Float[Tensor, "b k d"]:

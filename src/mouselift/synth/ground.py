@@ -19,6 +19,7 @@ def stand(
     scales: Float[np.ndarray, "j 3"],
     *,
     fore_paws: bool = True,
+    tail_rise_rad: float = np.pi / 2,
 ) -> Float[np.ndarray, "j 3 3"]:
     """Plant the feet that bear weight, keep the tail out of the floor.
 
@@ -27,6 +28,8 @@ def stand(
         rotations: Of each joint relative to its parent.
         scales: The individual's `joint_scales`.
         fore_paws: Whether the fore paws may bear weight; they do only when the body is not reared.
+        tail_rise_rad: Steepest rise of any part of the tail above the horizontal; a negative one lets the tail sink
+            until it lies on the floor.
 
     Returns:
         Corrected rotations; where the floor lies follows from the posed feet.
@@ -41,7 +44,7 @@ def stand(
     )
     for chain, side in legs:
         _plant([INDEX[f"{name}_{side}"] for name in chain], joints, turns, positions, floor)
-    _lay_tail(turns, positions, floor + TAIL_CLEARANCE_MM)
+    _lay_tail(turns, positions, floor + TAIL_CLEARANCE_MM, np.sin(tail_rise_rad))
     parents = np.array(PARENTS)
     local = turns.copy()
     local[1:] = turns[parents[1:]].transpose(0, 2, 1) @ turns[1:]
@@ -73,16 +76,15 @@ def _plant(leg: list[int], joints: np.ndarray, turns: np.ndarray, positions: np.
     positions[tip] = new_c + turns[end] @ rest
 
 
-def _lay_tail(turns: np.ndarray, positions: np.ndarray, lowest: float) -> None:
-    """Bend each segment of the tail up as far as it would dive below `lowest`."""
+def _lay_tail(turns: np.ndarray, positions: np.ndarray, lowest: float, steepest: float) -> None:
+    """Bend each segment of the tail down to the slope `steepest`, and up as far as it would dive below `lowest`."""
     first = INDEX["tail_0"]
     for i in range(first, first + NUM_TAIL_JOINTS):
         segment = positions[i + 1] - positions[i]
-        dive = lowest - positions[i + 1, 2]
-        if dive <= 0:
-            continue
         length = np.linalg.norm(segment)
-        rise = np.clip((segment[2] + dive) / length, -0.95, 0.95)
+        rise = np.clip(max(min(segment[2] / length, steepest), (lowest - positions[i, 2]) / length), -0.95, 0.95)
+        if abs(rise - segment[2] / length) < 1e-6:
+            continue
         flat = normalise(np.array([segment[0], segment[1], 0.0]) + 1e-6)
         wanted = np.sqrt(1 - rise**2) * flat + [0, 0, rise]
         turn = between(segment / length, wanted)

@@ -13,6 +13,7 @@ from mouselift.synth.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS
 BEHAVIOURS = ("recorded", "walking", "curled", "rearing", "grooming", "stretched", "sitting")
 BEHAVIOUR_SHARES = (0.30, 0.20, 0.13, 0.12, 0.09, 0.06, 0.10)
 MAX_DEVIATIONS = 2.2  # a principal component never goes further
+LYING_TAIL_SHARE = 0.7
 SPINE = ("lumbar", "thorax", "chest", "neck", "head")
 TAIL = tuple(f"tail_{i}" for i in range(NUM_TAIL_JOINTS))
 ROLL, PITCH, YAW = 0, 1, 2  # about +X, +Y (nose down), +Z (nose to the left)
@@ -27,11 +28,13 @@ class Pose:
             entry is the tilt of the whole body.
         heading_rad: Where the body points, counter-clockwise about +Z from +X.
         behaviour: One of `BEHAVIOURS`.
+        tail_rise_rad: How steeply any part of the tail may rise; negative where the tail lies on the floor.
     """
 
     angles: Float[np.ndarray, "j 3"]
     heading_rad: float
     behaviour: str
+    tail_rise_rad: float = np.pi / 2
 
     def rotations(self) -> Float[np.ndarray, "j 3 3"]:
         """The same as matrices; the heading is in the pelvis's."""
@@ -87,8 +90,13 @@ class PosePrior:
         _swing_tail(angles, rng)
         for side in "LR":
             angles[INDEX[f"ear_{side}"]] += rng.normal(0, 0.15, 3)
+        # Mice trail their tails on the floor (the labels' median heights: middle 7 mm, end 2 mm) and seldom lift them.
+        rise_deg = rng.uniform(-30, 5) if rng.random() < LYING_TAIL_SHARE else rng.uniform(5, 60)
         return Pose(
-            angles=angles.astype(np.float32), heading_rad=float(rng.uniform(-np.pi, np.pi)), behaviour=behaviour
+            angles=angles.astype(np.float32),
+            heading_rad=float(rng.uniform(-np.pi, np.pi)),
+            behaviour=behaviour,
+            tail_rise_rad=float(np.deg2rad(rise_deg)),
         )
 
     def recorded(self, rng: np.random.Generator, strength: float) -> Float[np.ndarray, "j 3"]:

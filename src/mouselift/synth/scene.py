@@ -1,6 +1,5 @@
 """One synthetic sample: an animal in a pose, under some light, seen by cameras that are known exactly."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,9 @@ from mouselift.synth.coat import COATS, sample_coat
 from mouselift.synth.fur import FurConfig, grow_fur
 from mouselift.synth.ground import stand
 from mouselift.synth.light import sample_lights
+from mouselift.synth.mammal import mammal_body
 from mouselift.synth.pose import PosePrior, sample_build
+from mouselift.synth.rodent import rodent_body
 
 SCENE_PER_MM = RIG_RADIUS / 312.0  # the plan's real rig: cameras 312 mm from the subject on average
 COAT_SHARES = {"black": 0.28, "agouti": 0.18, "white": 0.24, "brown": 0.10, "grey": 0.10, "piebald": 0.10}
@@ -107,13 +108,7 @@ def load_body(name: str) -> Body:
     """A body by its name in `SynthConfig.bodies`."""
     if name == "procedural":
         return procedural_mouse()
-    if name == "rodent":
-        from mouselift.synth.rodent import rodent_body  # dm_control is an extra
-
-        return rodent_body()
-    from mouselift.synth.mammal import mammal_body
-
-    return mammal_body(Path(name))
+    return rodent_body() if name == "rodent" else mammal_body(Path(name))
 
 
 def synthesize_animal(config: SynthConfig, rng: np.random.Generator) -> SynthAnimal:
@@ -127,7 +122,13 @@ def synthesize_animal(config: SynthConfig, rng: np.random.Generator) -> SynthAni
     coat = sample_coat(rng, str(rng.choice(np.array(config.coats), p=shares / shares.sum())))
     build, pose, lights = sample_build(rng), PosePrior.load().sample(rng), sample_lights(rng, config.grey_share)
     scales = build.joint_scales()
-    rotations = stand(body.joints, pose.rotations(), scales, fore_paws=pose.behaviour not in NO_FORE_PAWS)
+    rotations = stand(
+        body.joints,
+        pose.rotations(),
+        scales,
+        fore_paws=pose.behaviour not in NO_FORE_PAWS,
+        tail_rise_rad=pose.tail_rise_rad,
+    )
     posed = pose_body(body, rotations, joint_scales=scales)
     fur = replace(
         config.fur,
@@ -257,8 +258,3 @@ def photograph(gaussians: Gaussians, cameras: Cameras) -> Views:
         shot = render(gaussians, cameras, torch.zeros(3))
     straight = torch.where(shot.alpha > 1e-3, shot.image / shot.alpha.clamp_min(1e-3), torch.zeros(()))
     return Views(images=straight.clamp(0, 1), masks=shot.alpha.clamp(0, 1), cameras=cameras)
-
-
-def half_extent_mm(config: SynthConfig) -> float:
-    """Half the width of what a ring camera sees at the origin, mm."""
-    return RIG_RADIUS * math.tan(math.radians(config.ring_fov_deg) / 2) / SCENE_PER_MM

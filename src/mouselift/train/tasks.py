@@ -16,7 +16,7 @@ from mouselift.losses import dssim, l2
 from mouselift.metrics import iou_alpha, psnr_fg
 from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig, framing_of
 from mouselift.models.generator import Generator, GeneratorConfig, encode_pixels, flow_matching_loss
-from mouselift.models.gslrm import GSLRM, GSLRMConfig
+from mouselift.models.gslrm import GSLRM, GSLRMConfig, at_context_size
 from mouselift.render import render
 
 PANEL_SAMPLES = 4
@@ -65,7 +65,7 @@ class GSLRMTask:
         context, target = Views.stack(contexts).to(device), Views.stack(targets).to(device)
         on_white = bool(torch.rand((), generator=generator) < self.config.white_share)
         background = (torch.ones(3) if on_white else random_background(generator)).to(device)
-        gaussians = self.model(context.over(background), bf16=self.bf16)
+        gaussians = self.model(at_context_size(context, self.model).over(background), bf16=self.bf16)
         out = render(gaussians, target.cameras, background)
         truth = target.over(background).images
         colour, alpha = l2(out.image, truth), l2(out.alpha, target.masks)
@@ -99,7 +99,8 @@ class GSLRMTask:
             on_rig, free = split_rig_and_free(sample.views)
             context = free[:1] + facelift_subset(sample.views.cameras, on_rig, (free or on_rig)[0])
             held_out = sample.views[[i for i in on_rig + free if i not in context]].over(torch.ones(3))
-            gaussians = model(sample.views[context].over(torch.ones(3)).reshape(1, len(context)), bf16=self.bf16)
+            shown = at_context_size(sample.views[context], model).over(torch.ones(3))
+            gaussians = model(shown.reshape(1, len(context)), bf16=self.bf16)
             out = render(gaussians[0], held_out.cameras, WHITE)
             scores["psnr_fg"].append(psnr_fg(out.image, held_out.images, held_out.masks))
             scores["iou_alpha"].append(iou_alpha(out.alpha, held_out.masks))

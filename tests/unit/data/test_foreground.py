@@ -71,10 +71,11 @@ def test_two_animals_are_refused_unless_a_box_names_one() -> None:
 
 
 def test_nothing_outside_the_box_and_its_margin_is_foreground() -> None:
-    image = scene((20, 60, 80, 90), (200, 100, 260, 140))
-    mask = segment_foreground(image, box=(205, 105, 255, 135), network=bright)
-    assert float(mask[..., :180].max()) == 0
-    assert overlap(mask[0], scene((200, 100, 260, 140))[0]) > 0.9  # a rough box does not cut the animal
+    """Beside a tall narrow box, the network's square window shows the second animal as well."""
+    image = scene((120, 50, 160, 150), (190, 60, 220, 140))
+    mask = segment_foreground(image, box=(123, 53, 157, 147), network=bright)
+    assert float(mask[..., 180:].max()) == 0
+    assert overlap(mask[0], scene((120, 50, 160, 150))[0]) > 0.97  # a rough box does not cut the animal
 
 
 def test_an_animal_in_a_cage_is_found(caplog: pytest.LogCaptureFixture) -> None:
@@ -130,13 +131,13 @@ def test_cleaning_keeps_the_animal_with_its_faint_tail_only() -> None:
         (slice(20, 22), slice(40, 60), 0.4),  # its faint tail
         (slice(50, 54), slice(60, 64), 1.0),  # a speck
         (slice(14, 16), slice(14, 16), 0.0),  # a small hole
-        (slice(40, 45), slice(5, 30), 0.2),  # a shadow
+        (slice(30, 35), slice(10, 40), 0.2),  # its shadow
     )
     cleaned = clean_mask(mask)
     assert float(cleaned[0, 20, 50]) == pytest.approx(0.4)
     assert float(cleaned[0, 52, 62]) == 0
     assert float(cleaned[0, 14, 14]) == 1
-    assert float(cleaned[0, 42, 10]) == 0
+    assert float(cleaned[0, 32, 20]) == 0
     assert float(cleaned[0, 25, 20]) == pytest.approx(0.9)
 
 

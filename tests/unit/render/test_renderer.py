@@ -126,5 +126,5 @@ def test_an_unknown_backend_is_refused():
 
 
 def test_gsplat_without_cuda_is_refused():
-    with pytest.raises(InputError, match="backend 'gsplat': (not installed|expected tensors on a CUDA device)"):
+    with pytest.raises(InputError, match=r"backend 'gsplat': (not installed|expected tensors on a CUDA device)"):
         render(one_gaussian(2.0, 0.1, 0.8), front_camera(5, 10.0), backend="gsplat")

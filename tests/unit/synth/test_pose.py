@@ -95,3 +95,19 @@ def test_the_heading_turns_the_pelvis_only() -> None:
     rotations = pose.rotations()
     np.testing.assert_allclose(rotations[0][:, 0], [np.cos(0.7), np.sin(0.7), 0], atol=1e-6)
     np.testing.assert_allclose(rotations[1:], np.tile(np.eye(3), (len(JOINTS) - 1, 1, 1)), atol=1e-6)
+
+
+def test_a_lying_tail_reaches_the_floor() -> None:
+    """From a raised tail, a negative rise makes every part sink or lie."""
+    body, scales = procedural_mouse(), Build().joint_scales()
+    angles = np.zeros((len(JOINTS), 3), np.float32)
+    angles[INDEX["tail_0"], 1] = 1.2
+    pose = Pose(angles=angles, heading_rad=0.0, behaviour="recorded")
+    tail = [i for name, i in INDEX.items() if name.startswith("tail")]
+    _, raised = joint_frames(body.joints, stand(body.joints, pose.rotations(), scales), scales)
+    lying = stand(body.joints, pose.rotations(), scales, tail_rise_rad=-0.3)
+    _, lowered = joint_frames(body.joints, lying, scales)
+    assert raised[tail[-1], 2] > 50
+    assert lowered[tail[-1], 2] == pytest.approx(lowered[tail[-2], 2], abs=0.2)
+    assert lowered[tail[-1], 2] < 5
+    assert (np.diff(lowered[tail, 2]) < 0.2).all()
