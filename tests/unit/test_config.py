@@ -6,18 +6,22 @@ import pytest
 
 from mouselift.config import load_config, to_yaml
 from mouselift.errors import InputError
+from mouselift.synth.scene import SynthConfig
 from mouselift.train.run import TrainConfig
 
-SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+SHIPPED = [
+    (SynthConfig if path.name.startswith("synth") else TrainConfig, path) for path in sorted(CONFIGS.glob("*.yaml"))
+]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
-def test_every_shipped_configuration_is_valid_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
-    config = load_config(TrainConfig, path)
+@pytest.mark.parametrize(("kind", "path"), SHIPPED)
+def test_every_shipped_configuration_is_valid_and_survives_a_round_trip(kind, path: Path, tmp_path: Path) -> None:
+    config = load_config(kind, path)
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(config))
-    assert load_config(TrainConfig, again) == config
-    assert config != TrainConfig()
+    assert load_config(kind, again) == config
+    assert config != kind()
 
 
 def test_overrides_win_over_the_file_and_the_file_over_its_base(tmp_path: Path) -> None:

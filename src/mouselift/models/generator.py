@@ -73,7 +73,8 @@ class Generator(nn.Module):
         """Predict the clean pixels of the wanted views.
 
         Args:
-            noisy: time * clean + (1 - time) * noise, in the encoding of `encode_pixels`.
+            noisy: time * clean + (1 - time) * noise, in the encoding of `encode_pixels`. It enters scaled by the
+                time: pure noise tells nothing, and would only drown the rays.
             time: From 0 (noise) to 1 (clean), one for all views of an object.
             condition: (B, 1) input views.
             wanted: (B, V) pinhole cameras of the wanted views, same image size.
@@ -84,7 +85,7 @@ class Generator(nn.Module):
         target_rays = plucker_rays(turned_to(wanted, azimuth))
         with low_precision(noisy, bf16):
             given = self.input_embedder(torch.cat([encode_pixels(condition), input_rays], dim=2))
-            asked = self.target_embedder(torch.cat([noisy, target_rays], dim=2))
+            asked = self.target_embedder(torch.cat([time.view(-1, 1, 1, 1, 1) * noisy, target_rays], dim=2))
             given = given + self._places(condition.cameras)
             asked = asked + self._places(wanted) + self.time_embedder(sinusoidal(time))[:, None, None]
             tokens = torch.cat([rearrange(t, "b v l d -> b (v l) d") for t in (given, asked)], dim=1)
