@@ -52,9 +52,9 @@ def synthesize_dataset(
     Raises:
         InputError: A count is out of range, or the folder holds samples of another configuration.
     """
-    if num < 1 or workers < 1 or first_seed < 0 or not 0 <= val_share < 1:
+    if num < 1 or workers < 1 or first_seed < 0 or not 0 <= val_share <= 1:
         raise InputError(
-            "expected num and workers >= 1, first_seed >= 0 and val_share in [0, 1), "
+            "expected num and workers >= 1, first_seed >= 0 and val_share in [0, 1], "
             f"found {num=} {workers=} {first_seed=} {val_share=}"
         )
     out.mkdir(parents=True, exist_ok=True)

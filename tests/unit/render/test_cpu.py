@@ -113,6 +113,23 @@ def test_one_gaussian_on_the_axis_has_its_opacity_at_the_centre():
 
 @every_isa
 @pytest.mark.usefixtures("isa")
+def test_needles_keep_their_precision():
+    # 500 px long and below a pixel wide, at 45 degrees: var_x var_y - cov_xy^2 would lose its digits in float32
+    sphere = one_gaussian(2.0, 1e-4, 0.9)
+    needle = replace(
+        sphere,
+        quats=torch.tensor([[0.9238795325, 0.0, 0.0, 0.3826834324]], dtype=torch.float64),
+        scales=torch.tensor([[2.0, 1e-4, 1e-4]], dtype=torch.float64),
+    )
+    cameras = front_camera(65, 500.0)
+    expected = render(needle, cameras, backend="reference").alpha
+    found = render(*single(needle, cameras), backend="cpu").alpha
+    assert expected[0, 0].diagonal().min() > 0.89
+    assert (found - expected).abs().max() < 1e-3
+
+
+@every_isa
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("batch", [(), (2,)], ids=str)
 def test_without_gaussians_there_is_background(batch: tuple[int, ...]):
     gaussians, cameras = splat_scene(1, *batch, count=0)
