@@ -3,8 +3,8 @@
     python scripts/make_gallery.py --data ../shared/data --out docs/results/real.png
 
 The frames come from two public recordings that are not part of this repository: `sleap_anipose_mouse4cam` (talmolab/
-sleap-anipose, GPL-3.0; four infra-red cameras) and `dlc_openfield` (DeepLabCut, LGPL-3.0; one camera from above). Where a
-box is used, as a user would draw one, it is taken from the recording's own 2D keypoints.
+sleap-anipose, GPL-3.0; four infra-red cameras) and `dlc_openfield` (DeepLabCut, LGPL-3.0; one camera from above). Where
+a box is used, as a user would draw one, it is taken from the recording's own 2D keypoints.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from mouselift.errors import InputError
 from mouselift.export.picture import contact_sheet
 from mouselift.geometry import Cameras
 from mouselift.geometry.rigs import MOUSE_FOV_DEG, facing_azimuth_deg, orbit
-from mouselift.reconstruct import Reconstruction, ReconstructConfig, reconstruct
+from mouselift.reconstruct import ReconstructConfig, Reconstruction, reconstruct
 from mouselift.render import render
 
 TURNS_DEG = (45, 90, 135, 180, 225, 270, 315)
