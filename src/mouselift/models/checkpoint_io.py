@@ -15,7 +15,7 @@ from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
 from mouselift.geometry.sh import sh_degree
 from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig
-from mouselift.models.generator import INPUT_CHANNELS, Generator, GeneratorConfig
+from mouselift.models.generator import TARGET_CHANNELS, Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRM, RAY_CHANNELS, GSLRMConfig
 
 StateDict = Mapping[str, Any]  # tensors; upstream nests them under "model"
@@ -64,7 +64,7 @@ def load_generator(source: str | Path | StateDict, head_dim: int = 64) -> Genera
     width, patch_columns = _shape(state, "target_embedder.1.weight", where)
     try:
         config = GeneratorConfig(
-            patch_size_px=_patch_size(patch_columns, INPUT_CHANNELS),
+            patch_size_px=_patch_size(patch_columns, TARGET_CHANNELS),
             width=width,
             head_dim=head_dim,
             num_layers=_count_layers(state),

@@ -3,7 +3,9 @@
 A transformer over patches of the input view and of the wanted views together. Every token carries its Pluecker rays
 relative to the input camera, so any input view and any set of wanted cameras is well posed: the scene is turned about
 the vertical, which pictures of animals on the ground share, until the input camera stands at azimuth 0, and keeps its
-origin in the subject. Every token also knows its place in its own picture. Pixel-space flow matching;
+origin in the subject. Every token also knows its place in its own picture, and the tokens of a wanted view see what the
+input picture and its mirror image show there: what an animal shows from behind has the outline of its front, mirrored.
+The network blends both and paints the rest. Pixel-space flow matching;
 the network predicts the clean picture (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise"), so
 one step gives the conditional mean and more steps a sample.
 """
@@ -14,16 +16,20 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mouselift.geometry import Cameras, Views, plucker_rays
+from mouselift.geometry import Cameras, Views, pixel_centres, plucker_rays
 from mouselift.geometry.rigs import facing_azimuth_deg, turned_to
 from mouselift.models.transformer import Block, init_weights, low_precision, patch_embedder
 
-INPUT_CHANNELS = 4 + 6  # pixels with alpha, rays
 PIXEL_CHANNELS = 4
+INPUT_CHANNELS = PIXEL_CHANNELS + 6  # pixels with alpha, rays
+TARGET_CHANNELS = 3 * PIXEL_CHANNELS + 6  # noisy pixels, the input picture and its mirror image, rays
+OUTPUT_CHANNELS = PIXEL_CHANNELS + 2  # paint, and the logits of how much of the two pictures is taken over
 MIN_NOISE = 0.05  # 1 - t is clamped here where it divides (same source, section 4)
 TIME_FREQUENCIES = 64
 PLACE_AMPLITUDE = 1.0
+BACKGROUND = torch.tensor([0.0, 0.0, 0.0, -1.0]).view(4, 1, 1)  # encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +56,14 @@ class Generator(nn.Module):
         self.config = config
         width, patch = config.width, config.patch_size_px
         self.input_embedder = patch_embedder(INPUT_CHANNELS, patch, width)
-        self.target_embedder = patch_embedder(INPUT_CHANNELS, patch, width)
+        self.target_embedder = patch_embedder(TARGET_CHANNELS, patch, width)
         self.time_embedder = nn.Sequential(
             nn.Linear(2 * TIME_FREQUENCIES, width, bias=False), nn.SiLU(), nn.Linear(width, width, bias=False)
         )
         self.input_layer_norm = nn.LayerNorm(width, bias=False)
         self.transformer_layers = nn.ModuleList([Block(width, config.head_dim) for _ in range(config.num_layers)])
         self.pixel_decoder = nn.Sequential(
-            nn.LayerNorm(width, bias=False), nn.Linear(width, PIXEL_CHANNELS * patch**2, bias=False)
+            nn.LayerNorm(width, bias=False), nn.Linear(width, OUTPUT_CHANNELS * patch**2, bias=False)
         )
         self.apply(init_weights)
 
@@ -83,9 +89,12 @@ class Generator(nn.Module):
         azimuth = facing_azimuth_deg(condition.cameras)  # (B, 1), broadcasts over views
         input_rays = plucker_rays(turned_to(condition.cameras, azimuth))
         target_rays = plucker_rays(turned_to(wanted, azimuth))
+        seen = encode_pixels(condition)
+        shown, mirrored = (shown_at(seen, condition.cameras, wanted, mirror) for mirror in (False, True))
         with low_precision(noisy, bf16):
-            given = self.input_embedder(torch.cat([encode_pixels(condition), input_rays], dim=2))
-            asked = self.target_embedder(torch.cat([time.view(-1, 1, 1, 1, 1) * noisy, target_rays], dim=2))
+            given = self.input_embedder(torch.cat([seen, input_rays], dim=2))
+            scaled = time.view(-1, 1, 1, 1, 1) * noisy
+            asked = self.target_embedder(torch.cat([scaled, shown, mirrored, target_rays], dim=2))
             given = given + self._places(condition.cameras)
             asked = asked + self._places(wanted) + self.time_embedder(sinusoidal(time))[:, None, None]
             tokens = torch.cat([rearrange(t, "b v l d -> b (v l) d") for t in (given, asked)], dim=1)
@@ -94,15 +103,18 @@ class Generator(nn.Module):
                 tokens = layer(tokens)
             patches = self.pixel_decoder(tokens[:, given.shape[1] * given.shape[2] :])
         p = self.config.patch_size_px
-        return rearrange(
+        pixels = rearrange(
             patches.float(),
             "b (v y x) (i j c) -> b v c (y i) (x j)",
             i=p,
             j=p,
-            c=4,
+            c=OUTPUT_CHANNELS,
             y=wanted.height // p,
             x=wanted.width // p,
         )
+        paint, take = pixels.split([PIXEL_CHANNELS, 2], dim=2)
+        take = take.sigmoid()
+        return paint + take[:, :, :1] * shown + take[:, :, 1:] * mirrored
 
     def _places(self, cameras: Cameras) -> Float[Tensor, "l d"]:
         """Fixed embeddings of the patches' places in a picture of this size."""
@@ -144,6 +156,35 @@ def decode_pixels(pixels: Float[Tensor, "b v 4 h w"], cameras: Cameras) -> Views
     masks = ((pixels[..., 3:, :, :] + 1) / 2).clamp(0, 1)
     straight = pixels[..., :3, :, :] / masks.clamp_min(0.05)
     return Views(images=((straight + 1) / 2).clamp(0, 1), masks=masks, cameras=cameras)
+
+
+def shown_at(
+    seen: Float[Tensor, "b 1 4 h w"], camera: Cameras, wanted: Cameras, mirror: bool
+) -> Float[Tensor, "b v 4 h2 w2"]:
+    """The input picture as a flat card in the subject that faces every wanted camera, at true scale.
+
+    Args:
+        seen: Encoded input view.
+        camera: (B, 1) its camera.
+        wanted: (B, V) cameras.
+        mirror: Show the card's back instead.
+    """
+    origin = wanted.K.new_zeros(1, 3)
+    centre_there, centre_here = (c.project(origin).squeeze(-2) for c in (wanted, camera))  # (B, V, 2), (B, 1, 2)
+    offset = pixel_centres(wanted.height, wanted.width, wanted.K) - centre_there[:, :, None, None]
+    offset = offset * (_size_of_pixel(wanted) / _size_of_pixel(camera))[:, :, None, None, None]
+    if mirror:
+        offset = offset * offset.new_tensor([-1.0, 1.0])
+    pixels = centre_here[:, :, None, None] + offset  # (B, V, H, W, 2)
+    grid = 2 * pixels / pixels.new_tensor([camera.width, camera.height]) - 1
+    from_background = seen.expand(-1, len(wanted.K[0]), -1, -1, -1) - BACKGROUND.to(seen)
+    sampled = F.grid_sample(from_background.flatten(0, 1), grid.flatten(0, 1), align_corners=False)
+    return sampled.unflatten(0, wanted.batch_shape) + BACKGROUND.to(seen)
+
+
+def _size_of_pixel(cameras: Cameras) -> Float[Tensor, "*batch"]:
+    """Width of a pixel at the subject, scene units."""
+    return cameras.centres.norm(dim=-1) / cameras.K[..., 0, 0]
 
 
 def flow_matching_loss(

@@ -42,9 +42,11 @@ struct SplatGradients {
 };
 
 // Non-zero return values: 1, out of memory.
-SPLAT_API int splat_forward(const SplatBatch* batch, const SplatConstants* constants, const SplatImages* results, void** handle);
+SPLAT_API int splat_forward(const SplatBatch* batch, const SplatConstants* constants, const SplatImages* results,
+                            void** handle);
 SPLAT_API int splat_backward(const void* handle, const SplatBatch* batch, const SplatConstants* constants,
-                             const SplatImages* results, const SplatImages* cotangents, const SplatGradients* gradients);
+                             const SplatImages* results, const SplatImages* cotangents,
+                             const SplatGradients* gradients);
 SPLAT_API void splat_free(void* handle);
 
 // The widest build that this processor can run: 0 baseline, 1 AVX2 with FMA, 2 AVX-512 (F, BW, DQ, VL).

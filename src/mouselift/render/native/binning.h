@@ -1,6 +1,6 @@
-// Which Gaussians each tile sees, nearest first: project all of them, sort the visible ones once by depth, deal them out
-// to the tiles in that order. Work is cut into (view, part) items of a fixed order, so that the result does not depend
-// on the number of threads.
+// Which Gaussians each tile sees, nearest first: project all of them, sort the visible ones once by depth, deal them
+// out to the tiles in that order. Work is cut into (view, part) items of a fixed order, so that the result does not
+// depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -29,10 +29,10 @@ struct TileReach {
 struct BinnedView {
   Camera camera;
   int tile_columns, tile_rows;
-  Buffer<Ellipse> ellipses;        // (N), in the order of the scene
-  std::vector<int64_t> page_slot;  // first gradient slot of each page, and the total
-  std::vector<int64_t> tile_begin; // (tiles + 1), into `order`
-  Buffer<uint32_t> order;          // Gaussians of each tile, nearest first
+  Buffer<Ellipse> ellipses;           // (N), in the order of the scene
+  std::vector<int64_t> page_slot;     // first gradient slot of each page, and the total
+  std::vector<int64_t> tile_begin;    // (tiles + 1), into `order`
+  Buffer<uint32_t> order;             // Gaussians of each tile, nearest first
   std::vector<TileReach> tile_reach;  // (tiles)
 
   int tiles() const { return tile_columns * tile_rows; }
@@ -85,33 +85,44 @@ struct Sorting {
 
 inline float log2_threshold(const SplatConstants& constants) { return std::log2(constants.min_alpha); }
 
-// Projects one page and lists what of it can be seen. NaN and infinity anywhere in a Gaussian hide it.
+// The pixels in which each lane's alpha can reach the threshold, and which lanes have any.
+struct PixelBoxes {
+  alignas(64) float x0[kLanes], x1[kLanes], y0[kLanes], y1[kLanes];  // of pixel centres, clipped to the image
+  uint32_t seen;                                                     // one bit for each lane
+};
+
+inline PixelBoxes pixel_boxes(const GaussianLanes& g, const Projection& p, Vec peak, const Camera& camera,
+                              const SplatConstants& constants) {
+  // alpha >= threshold inside dx^2 <= reach cov_xx; the margins cover the rounding of what follows
+  const Vec reach = (peak - log2_threshold(constants)) * (2.0f / kLog2E);
+  const Vec half_x = square_root(reach * p.cov_xx) * 1.0001f + 0.001f;
+  const Vec half_y = square_root(reach * p.cov_yy) * 1.0001f + 0.001f;
+  const Vec x0 = p.column - half_x - 0.5f, x1 = p.column + half_x - 0.5f;
+  const Vec y0 = p.row - half_y - 0.5f, y1 = p.row + half_y - 0.5f;
+  const Vec right = splat(camera.width - 1.0f), bottom = splat(camera.height - 1.0f);
+  // Comparisons with NaN are false, and 0 times infinity is NaN.
+  const Vec finite = 0.0f * (p.a + p.b + p.c + p.z + g.opacity);
+  Mask visible = both(less(splat(constants.near_plane), p.z), at_least(g.opacity, splat(constants.min_alpha)));
+  visible = both(visible, both(at_least(x1, Vec{}), at_least(right, x0)));
+  visible = both(visible, both(at_least(y1, Vec{}), at_least(bottom, y0)));
+  PixelBoxes boxes;
+  boxes.seen = bits(both(visible, at_least(finite, Vec{})));
+  store(boxes.x0, maximum(x0, Vec{})), store(boxes.x1, minimum(x1, right));
+  store(boxes.y0, maximum(y0, Vec{})), store(boxes.y1, minimum(y1, bottom));
+  return boxes;
+}
+
+// Projects one page and lists what of it can be seen. NaN or infinity anywhere in a Gaussian hides it.
 inline void project_page(const SceneView& scene, const SplatConstants& constants, int64_t page, BinnedView& out,
                          Sorting& sorting) {
   const int64_t page_end = std::min(scene.count, (page + 1) * kPage);
-  const float threshold = log2_threshold(constants);
-  const Camera& camera = out.camera;
   Page stats;
   for (int64_t first = page * kPage; first < page_end; first += kLanes) {
     const int n = static_cast<int>(std::min<int64_t>(kLanes, page_end - first));
     const GaussianLanes g = load_gaussians(scene, first, n);
-    const Projection p = project(g, camera, constants.dilation_px2);
+    const Projection p = project(g, out.camera, constants.dilation_px2);
     const Vec peak = log2(g.opacity);
-    // alpha >= threshold inside dx^2 <= reach cov_xx; the margin covers the rounding of what follows
-    const Vec reach = (peak - threshold) * (2.0f / kLog2E);
-    const Vec half_x = square_root(reach * p.cov_xx) * 1.0001f + 0.001f;
-    const Vec half_y = square_root(reach * p.cov_yy) * 1.0001f + 0.001f;
-    const Vec x0 = p.column - half_x, x1 = p.column + half_x, y0 = p.row - half_y, y1 = p.row + half_y;
-    const Vec finite = 0.0f * (p.a + p.b + p.c + p.z + g.opacity);
-    Mask visible = both(less(splat(constants.near_plane), p.z), at_least(g.opacity, splat(constants.min_alpha)));
-    visible = both(visible, both(at_least(x1, splat(0.5f)), at_least(splat(camera.width - 0.5f), x0)));
-    visible = both(visible, both(at_least(y1, splat(0.5f)), at_least(splat(camera.height - 0.5f), y0)));
-    visible = both(visible, at_least(finite, Vec{}));
-    const uint32_t seen = bits(visible);
-    const Vec right = splat(camera.width - 1.0f), bottom = splat(camera.height - 1.0f);
-    alignas(64) float px0[kLanes], px1[kLanes], py0[kLanes], py1[kLanes];
-    store(px0, maximum(x0 - 0.5f, Vec{})), store(px1, minimum(x1 - 0.5f, right));
-    store(py0, maximum(y0 - 0.5f, Vec{})), store(py1, minimum(y1 - 0.5f, bottom));
+    const PixelBoxes boxes = pixel_boxes(g, p, peak, out.camera, constants);
     const Vec qxx = p.a * (-0.5f * kLog2E), qxy = p.b * -kLog2E, qyy = p.c * (-0.5f * kLog2E);
     for (int k = 0; k < n; ++k) {
       const int64_t i = first + k;
@@ -119,18 +130,17 @@ inline void project_page(const SceneView& scene, const SplatConstants& constants
       e.slot = stats.slots;
       e.x0 = 0, e.x1 = -1;
       const float* colour = scene.colours + 3 * i;
-      if (!(seen >> k & 1) || !std::isfinite(colour[0] + colour[1] + colour[2])) continue;
-      const int left = static_cast<int>(std::ceil(px0[k])), last_column = static_cast<int>(px1[k]);
-      const int top = static_cast<int>(std::ceil(py0[k])), last_row = static_cast<int>(py1[k]);
-      if (left > last_column || top > last_row) continue;
+      if (!(boxes.seen >> k & 1) || !std::isfinite(colour[0] + colour[1] + colour[2])) continue;
+      const int left = static_cast<int>(std::ceil(boxes.x0[k])), right = static_cast<int>(boxes.x1[k]);
+      const int top = static_cast<int>(std::ceil(boxes.y0[k])), bottom = static_cast<int>(boxes.y1[k]);
+      if (left > right || top > bottom) continue;  // between two pixel centres
       e.x = p.column[k], e.y = p.row[k], e.z = p.z[k];
       e.qxx = qxx[k], e.qxy = qxy[k], e.qyy = qyy[k], e.peak = peak[k];
       e.red = colour[0], e.green = colour[1], e.blue = colour[2];
-      e.x0 = static_cast<int16_t>(left), e.x1 = static_cast<int16_t>(last_column);
-      e.y0 = static_cast<int16_t>(top), e.y1 = static_cast<int16_t>(last_row);
-      const TileBox box(e);
-      sorting.boxes[i] = box;
-      stats.slots += box.count();
+      e.x0 = static_cast<int16_t>(left), e.x1 = static_cast<int16_t>(right);
+      e.y0 = static_cast<int16_t>(top), e.y1 = static_cast<int16_t>(bottom);
+      sorting.boxes[i] = TileBox(e);
+      stats.slots += sorting.boxes[i].count();
       uint32_t key;
       std::memcpy(&key, &e.z, sizeof key);
       stats.min_key = std::min(stats.min_key, key), stats.max_key = std::max(stats.max_key, key);
@@ -183,7 +193,8 @@ inline int64_t to_offsets(std::vector<int64_t>& counters, int64_t parts, int64_t
 // A run of views (of S * V) that goes through the stages together.
 class Binning {
  public:
-  Binning(const SplatBatch& batch, const SplatConstants& constants, int64_t first, int64_t count, BinnedView* views, int threads)
+  Binning(const SplatBatch& batch, const SplatConstants& constants, int64_t first, int64_t count, BinnedView* views,
+          int threads)
       : views_(views), threads_(threads), sortings_(count) {
     const int64_t pages = (batch.count + kPage - 1) / kPage;
     parts_ = std::max<int64_t>(1, std::min((threads + count - 1) / count, pages));
@@ -204,7 +215,8 @@ class Binning {
     parallel_for(views * parts_, threads_, [&](int64_t item) { body(item / parts_, item % parts_); });
   }
 
-  static void prepare(const SplatBatch& batch, const SplatConstants& constants, int64_t index, BinnedView& view, Sorting& s) {
+  static void prepare(const SplatBatch& batch, const SplatConstants& constants, int64_t index, BinnedView& view,
+                      Sorting& s) {
     const SceneView scene = scene_view(batch, index);
     view.camera = make_camera(scene.w2c, scene.K, batch.width, batch.height, constants.jacobian_margin);
     view.tile_columns = (batch.width + kTileWidth - 1) / kTileWidth;

@@ -12,9 +12,9 @@ namespace mouselift {
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct Camera {
-  float R[3][3], t[3];                 // camera from world
-  float fx, fy, skew, cx, cy;          // px
-  float x_min, x_max, y_min, y_max;    // where the Jacobian's x/z and y/z are clamped
+  float R[3][3], t[3];               // camera from world
+  float fx, fy, skew, cx, cy;        // px
+  float x_min, x_max, y_min, y_max;  // where the Jacobian's x/z and y/z are clamped
   int width, height;
 };
 
@@ -41,9 +41,15 @@ struct SceneView {
 inline SceneView scene_view(const SplatBatch& batch, int64_t index) {  // of S * V
   const int64_t scene = index / batch.views, first = scene * batch.count;
   const int64_t first_colour = batch.colours_for_each_view ? index * batch.count : first;
-  return {batch.count,           batch.means + 3 * first,  batch.quats + 4 * first,
-          batch.scales + 3 * first, batch.opacities + first,  batch.colours + 3 * first_colour,
-          batch.w2c + 16 * index,   batch.K + 9 * index,      batch.background + 3 * index};
+  return {batch.count,
+          batch.means + 3 * first,
+          batch.quats + 4 * first,
+          batch.scales + 3 * first,
+          batch.opacities + first,
+          batch.colours + 3 * first_colour,
+          batch.w2c + 16 * index,
+          batch.K + 9 * index,
+          batch.background + 3 * index};
 }
 
 // Structure of arrays: lane k holds one Gaussian. Lanes past the end repeat a harmless one.
@@ -69,16 +75,16 @@ inline GaussianLanes load_gaussians(const SceneView& scene, int64_t first, int n
 
 // Every intermediate value that the way back needs again.
 struct Projection {
-  Vec x, y, z, inverse_z;            // camera coordinates
-  Vec slope_x, slope_y;              // x/z and y/z
-  Vec clamped_x, clamped_y;          // the same, as the Jacobian sees them
-  Vec column, row;                   // px, centre in the image
-  Vec quat[4], inverse_norm;         // unit quaternion
-  Vec rotation[3][3];                // world from Gaussian
-  Vec along_column[3], along_row[3]; // gradients of column and row with respect to the world point
-  Vec u[3], v[3];                    // the same along the Gaussian's own axes, before scaling
-  Vec cov_xx, cov_xy, cov_yy;        // px^2, dilated
-  Vec a, b, c;                       // its inverse [[a, b], [b, c]]
+  Vec x, y, z, inverse_z;             // camera coordinates
+  Vec slope_x, slope_y;               // x/z and y/z
+  Vec clamped_x, clamped_y;           // the same, as the Jacobian sees them
+  Vec column, row;                    // px, centre in the image
+  Vec quat[4], inverse_norm;          // unit quaternion
+  Vec rotation[3][3];                 // world from Gaussian
+  Vec along_column[3], along_row[3];  // gradients of column and row with respect to the world point
+  Vec u[3], v[3];                     // the same along the Gaussian's own axes, before scaling
+  Vec cov_xx, cov_xy, cov_yy;         // px^2, dilated
+  Vec a, b, c;                        // its inverse [[a, b], [b, c]]
 };
 
 inline Vec dot(const Vec p[3], const Vec q[3]) { return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]; }
@@ -103,7 +109,8 @@ inline Projection project(const GaussianLanes& g, const Camera& cam, float dilat
   p.column = cam.fx * p.slope_x + cam.skew * p.slope_y + cam.cx;
   p.row = cam.fy * p.slope_y + cam.cy;
 
-  const Vec squared_norm = g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3];
+  const Vec squared_norm =
+      g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3];
   p.inverse_norm = 1.0f / square_root(squared_norm);
   for (int j = 0; j < 4; ++j) p.quat[j] = g.quat[j] * p.inverse_norm;
   rotation_from_quat(p.quat, p.rotation);
@@ -179,7 +186,9 @@ inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& 
   quat_gradient(p, dR, out.quat);
 
   // The Jacobian: along_column = (fx, skew, column_z) R / z, along_row = (0, fy, row_z) R / z.
-  const auto in_camera = [&](const Vec d[3], int i) { return d[0] * cam.R[i][0] + d[1] * cam.R[i][1] + d[2] * cam.R[i][2]; };
+  const auto in_camera = [&](const Vec d[3], int i) {
+    return d[0] * cam.R[i][0] + d[1] * cam.R[i][1] + d[2] * cam.R[i][2];
+  };
   const Vec d_column_z = in_camera(d_along_column, 2), d_row_z = in_camera(d_along_row, 2);
   Vec d_inverse_z = cam.fx * in_camera(d_along_column, 0) + cam.skew * in_camera(d_along_column, 1) -
                     (cam.fx * p.clamped_x + cam.skew * p.clamped_y) * d_column_z + cam.fy * in_camera(d_along_row, 1) -
@@ -187,7 +196,8 @@ inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& 
   const Vec d_clamped_x = -cam.fx * p.inverse_z * d_column_z;
   const Vec d_clamped_y = -p.inverse_z * (cam.skew * d_column_z + cam.fy * d_row_z);
   const Vec d_slope_x = (Vec)((IntVec)d_clamped_x & (IntVec)(p.slope_x == p.clamped_x)) + cam.fx * d_column;
-  const Vec d_slope_y = (Vec)((IntVec)d_clamped_y & (IntVec)(p.slope_y == p.clamped_y)) + cam.skew * d_column + cam.fy * d_row;
+  const Vec d_slope_y =
+      (Vec)((IntVec)d_clamped_y & (IntVec)(p.slope_y == p.clamped_y)) + cam.skew * d_column + cam.fy * d_row;
   d_inverse_z += d_slope_x * p.x + d_slope_y * p.y;
 
   const Vec d_camera[3] = {d_slope_x * p.inverse_z, d_slope_y * p.inverse_z,

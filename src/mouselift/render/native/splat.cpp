@@ -32,7 +32,9 @@ Thresholds thresholds_of(const SplatConstants& constants) {
 // Renders `count` views, sharing the work of each stage among the threads.
 void forward_views(const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results, int64_t first,
                    int64_t count, BinnedView* views, int threads) {
-  { const Binning binning(batch, constants, first, count, views, threads); }  // its scratch ends here
+  {
+    const Binning binning(batch, constants, first, count, views, threads);
+  }  // its scratch ends here
   const Thresholds limits = thresholds_of(constants);
   const int64_t tiles = views[0].tiles();
   parallel_for(count * tiles, threads, [&](int64_t item) {
@@ -45,7 +47,8 @@ void forward_views(const SplatBatch& batch, const SplatConstants& constants, con
   });
 }
 
-void forward(const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results, Handle& handle, bool keep) {
+void forward(const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results, Handle& handle,
+             bool keep) {
   const int64_t total = batch.scenes * batch.views;
   handle.views.resize(total);
   const auto run = [&](int64_t first, int64_t count, int threads) {
@@ -61,8 +64,8 @@ void forward(const SplatBatch& batch, const SplatConstants& constants, const Spl
   for (int64_t first = 0; first < total; first += group) run(first, std::min(group, total - first), batch.threads);
 }
 
-void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, const Layers& result, const Layers& cotangent,
-                   float* slots) {
+void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, const Layers& result,
+                   const Layers& cotangent, float* slots) {
   const Tile tile = view.tile(t);
   const auto slot_of = [&](uint32_t gaussian, const Ellipse& e) {
     const TileBox box(e);
@@ -114,15 +117,16 @@ void gather(const SceneView& scene, const SplatConstants& constants, const Binne
 
 // The part of the gradients that belongs to one view.
 SplatGradients gradients_of(const SplatGradients& all, const SplatBatch& batch, int64_t view) {
-  const int64_t first = view / batch.views * batch.count, first_colour = batch.colours_for_each_view ? view * batch.count : first;
+  const int64_t first = view / batch.views * batch.count,
+                first_colour = batch.colours_for_each_view ? view * batch.count : first;
   return {all.means + 3 * first, all.quats + 4 * first, all.scales + 3 * first, all.opacities + first,
           all.colours + 3 * first_colour};
 }
 
 // Views `first` to `last`, whose slots begin at `slot_begin`.
-void backward_views(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results,
-                    const SplatImages& cotangents, const SplatGradients& gradients, int64_t first, int64_t last,
-                    const std::vector<int64_t>& slot_begin) {
+void backward_views(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants,
+                    const SplatImages& results, const SplatImages& cotangents, const SplatGradients& gradients,
+                    int64_t first, int64_t last, const std::vector<int64_t>& slot_begin) {
   const std::vector<BinnedView>& views = handle.views;
   const Thresholds limits = thresholds_of(constants);
   const Buffer<float> slots(slot_begin.back());
@@ -147,8 +151,8 @@ void backward_views(const Handle& handle, const SplatBatch& batch, const SplatCo
   });
 }
 
-void backward(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results,
-              const SplatImages& cotangents, const SplatGradients& gradients) {
+void backward(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants,
+              const SplatImages& results, const SplatImages& cotangents, const SplatGradients& gradients) {
   const int64_t total = batch.scenes * batch.views;
   for (int64_t first = 0, last; first < total; first = last) {
     std::vector<int64_t> slot_begin(1, 0);
