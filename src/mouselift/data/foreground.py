@@ -17,11 +17,11 @@ from mouselift.data.components import (
 from mouselift.data.saliency import Network, u2netp, window_saliency
 from mouselift.errors import InputError
 
-WINDOW_MARGIN = 0.4  # around the animal, of its longer side: the best of 0.2, 0.4, 1.0 on real frames
+WINDOW_MARGIN = 0.4  # around the animal, of its longer side; on real frames 0.2 does as well, 1.0 worse
 BOX_MARGIN = 0.15  # boxes are drawn roughly: an animal may reach beyond by this share of the longer side
 MIN_SALIENCY = 0.3  # where the highest value stays below it, nothing stands out
 CAGE_AREA = 0.2  # a foreground above this share of the picture may be the cage
-SEARCH_CONFIDENCE = 0.9  # mean saliency of an animal found inside it; furniture and bedding stay below 0.8
+SEARCH_CONFIDENCE = 0.9  # mean saliency of an animal found inside it; furniture and bedding reached 0.8
 SEARCH_AREA = (0.01, 0.4)  # the animal's share of a search window
 
 SECOND_SUBJECT = 0.35  # a second part above this share of the largest is another animal

@@ -93,6 +93,12 @@ def load_framing_estimator(source: str | Path | StateDict, head_dim: int = 64) -
     return _load_strictly(FramingEstimator(config), state, where)
 
 
+def load_into(model: nn.Module, source: str | Path | StateDict) -> None:
+    """Fill a model that exists with weights of exactly its shape; errors as `load_gslrm`."""
+    state, where = read_state_dict(source)
+    _fill_strictly(model, state, where)
+
+
 def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], str]:
     """Read tensors without running code, undo upstream's wrappings, and name where they came from."""
     if isinstance(source, Mapping):
@@ -175,6 +181,11 @@ def _count_layers(state: StateDict) -> int:
 
 
 def _load_strictly(model: Model, state: StateDict, where: str) -> Model:
+    _fill_strictly(model, state, where)
+    return model.eval()
+
+
+def _fill_strictly(model: nn.Module, state: StateDict, where: str) -> None:
     expected = {key: value.shape for key, value in model.state_dict().items()}
     missing = sorted(set(expected) - set(state))
     unexpected = sorted(set(state) - set(expected))
@@ -191,7 +202,6 @@ def _load_strictly(model: Model, state: StateDict, where: str) -> Model:
     if problems:
         raise InputError(f"{where}: the tensors do not fit a {type(model).__name__}: {'; '.join(problems)}")
     model.load_state_dict(state, strict=True)
-    return model.eval()
 
 
 def _some(names: list[str]) -> str:

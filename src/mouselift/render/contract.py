@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,10 +48,3 @@ class SplatBatch:
     background: Float[Tensor, "s v 3"]
     width: int
     height: int
-
-
-def expected_depth(
-    weighted: Float[Tensor, "*batch 1 h w"], alpha: Float[Tensor, "*batch 1 h w"]
-) -> Float[Tensor, "*batch 1 h w"]:
-    """Sum of weight times z over the sum of weights; 0 where there is none."""
-    return torch.where(alpha > 0, weighted / alpha.where(alpha > 0, 1), 0)

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from mouselift.errors import InputError
 from mouselift.render import constants
-from mouselift.render.contract import RenderOutput, SplatBatch, expected_depth
+from mouselift.render.contract import RenderOutput, SplatBatch
 
 ISAS = ("baseline", "avx2", "avx512")  # in the order of `splat_supported_isa`
 ISA_VARIABLE = "MOUSELIFT_CPU_ISA"
@@ -160,8 +160,9 @@ class _Splat(torch.autograd.Function):
             _Gradients(*(g.data_ptr() for g in gradients)),
         )
         _check(ctx.handle.library.splat_backward(ctx.handle.address, *map(ctypes.byref, structs)))
-        alpha, d_image = layers[1], d_layers[0]
-        d_background = None if d_image is None else ((1 - alpha) * d_image).sum((-2, -1))
+        d_background = None
+        if ctx.needs_input_grad[-1] and d_layers[0] is not None:
+            d_background = ((1 - layers[1]) * d_layers[0]).sum((-2, -1))
         return None, None, *gradients, None, None, d_background
 
 
@@ -190,4 +191,4 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
         batch.K,
         batch.background,
     )
-    return RenderOutput(image=image, alpha=alpha, depth=expected_depth(depth, alpha))
+    return RenderOutput(image=image, alpha=alpha, depth=depth)

@@ -22,7 +22,7 @@ from mouselift.render.constants import (
     MIN_TRANSMITTANCE,
     NEAR_PLANE,
 )
-from mouselift.render.contract import RenderOutput, SplatBatch, expected_depth
+from mouselift.render.contract import RenderOutput, SplatBatch
 
 TILE_PX = 16
 MAX_PAIRS = 1 << 20  # pixels times Gaussians composited at once: bounds the memory
@@ -60,7 +60,7 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
     return RenderOutput(
         image=colour + (1 - alpha) * batch.background[..., None, None],
         alpha=alpha,
-        depth=expected_depth(weighted_depth, alpha),
+        depth=torch.where(alpha > 0, weighted_depth / alpha.where(alpha > 0, 1), 0),
     )
 
 

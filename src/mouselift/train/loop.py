@@ -50,6 +50,8 @@ class RunConfig:
     threads: int = 0
     """CPU threads; 0 leaves torch's choice."""
     seed: int = 0
+    initial_weights: str | None = None
+    """Weights (.safetensors or .pt) to start from instead of random ones."""
     log_every: int = 50
     validate_every: int = 500
     validation_samples: int = 16

@@ -9,6 +9,7 @@ import torch
 import mouselift
 from mouselift.config import to_dict, to_yaml
 from mouselift.data.dataset import MouseDataset
+from mouselift.models.checkpoint_io import load_into
 from mouselift.models.framing_estimator import FramingEstimatorConfig
 from mouselift.models.generator import GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
@@ -65,15 +66,19 @@ class TrainConfig:
 
 
 def build_task(name: ModelName, config: TrainConfig) -> Task:
-    """The task of one model, with fresh weights drawn from the run's seed."""
+    """The task of one model; its weights are drawn from the run's seed, or read from a file."""
     section = getattr(config, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(section.run.seed)
         if name == "gslrm":
-            return GSLRMTask(config.gslrm.model, config.gslrm.task, bf16=section.run.bf16)
-        if name == "generator":
-            return GeneratorTask(config.generator.model, config.generator.task, bf16=section.run.bf16)
-        return FramingTask(config.framing.model, bf16=section.run.bf16)
+            task = GSLRMTask(config.gslrm.model, config.gslrm.task, bf16=section.run.bf16)
+        elif name == "generator":
+            task = GeneratorTask(config.generator.model, config.generator.task, bf16=section.run.bf16)
+        else:
+            task = FramingTask(config.framing.model, bf16=section.run.bf16)
+    if section.run.initial_weights is not None:
+        load_into(task.model, section.run.initial_weights)
+    return task
 
 
 def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainState:

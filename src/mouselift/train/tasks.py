@@ -14,6 +14,7 @@ from mouselift.data.selection import facelift_subset, random_subset, split_rig_a
 from mouselift.geometry import Views
 from mouselift.losses import dssim, l2
 from mouselift.metrics import iou_alpha, psnr_fg
+from mouselift.models.checkpoint_io import load_generator
 from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig, framing_of
 from mouselift.models.generator import Generator, GeneratorConfig, encode_pixels, flow_matching_loss
 from mouselift.models.gslrm import GSLRM, GSLRMConfig, at_context_size
@@ -41,6 +42,9 @@ class GSLRMTaskConfig:
     """0 leaves it out, which halves the time of a small model's step on a CPU."""
     white_share: float = 0.5
     """Share of the batches on white; the others get a random background."""
+    generator_weights: str | None = None
+    """Weights of a finished generator: the rig views around a photograph are then made by it, so that GS-LRM learns to
+    live with what it makes. Targets stay true."""
 
 
 class GSLRMTask:
@@ -52,6 +56,7 @@ class GSLRMTask:
         self.model = GSLRM(model)
         self.config = task
         self.bf16 = bf16
+        self.generator = None if task.generator_weights is None else load_generator(task.generator_weights)
 
     def loss(self, samples: Sequence[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """L2 + DSSIM on random backgrounds, and L2 of alpha."""
@@ -64,6 +69,8 @@ class GSLRMTask:
             targets.append(sample.views[random_subset(others, self.config.num_targets, generator)])
         device = next(self.model.parameters()).device
         context, target = Views.stack(contexts).to(device), Views.stack(targets).to(device)
+        if like_reconstruction and self.generator is not None:
+            context = self._with_generated_rig(context, generator)
         on_white = bool(torch.rand((), generator=generator) < self.config.white_share)
         background = (torch.ones(3) if on_white else random_background(generator)).to(device)
         gaussians = self.model(at_context_size(context, self.model).over(background), bf16=self.bf16)
@@ -77,6 +84,15 @@ class GSLRMTask:
             loss = loss + self.config.dssim_weight * structure
             figures["dssim"] = float(structure.detach())
         return loss, figures
+
+    def _with_generated_rig(self, context: Views, generator: torch.Generator) -> Views:
+        """The photographs, and the rig views around them as the generator makes them in one step."""
+        assert self.generator is not None
+        rig = context[:, 1:].cameras
+        made = self.generator.to(context.images.device).generate(
+            context[:, :1], rig, steps=1, generator=generator, bf16=self.bf16
+        )
+        return Views.cat([context[:, :1], made], dim=1)
 
     def _choose(
         self, views: Views, like_reconstruction: bool, count: int, generator: torch.Generator
@@ -93,15 +109,17 @@ class GSLRMTask:
         return context, others if len(others) >= self.config.num_targets else everything
 
     def validate(self, model: GSLRM, samples: Sequence[Sample]) -> tuple[dict[str, float], Tensor]:
-        """Held-out views of held-out mice from one photograph and the six true rig views, on white."""
+        """Held-out views of held-out mice from one photograph and its six rig views (true or generated), on white."""
         scores: dict[str, list[Tensor]] = {"psnr_fg": [], "iou_alpha": []}
         rows = []
         for sample in samples:
             on_rig, free = split_rig_and_free(sample.views)
             context = free[:1] + facelift_subset(sample.views.cameras, on_rig, (free or on_rig)[0])
             held_out = sample.views[[i for i in on_rig + free if i not in context]].over(torch.ones(3))
-            shown = at_context_size(sample.views[context], model).over(torch.ones(3))
-            gaussians = model(shown.reshape(1, len(context)), bf16=self.bf16)
+            shown = sample.views[context].reshape(1, len(context))
+            if free and self.generator is not None:
+                shown = self._with_generated_rig(shown, torch.Generator().manual_seed(0))
+            gaussians = model(at_context_size(shown, model).over(torch.ones(3)), bf16=self.bf16)
             out = render(gaussians[0], held_out.cameras, WHITE)
             scores["psnr_fg"].append(psnr_fg(out.image, held_out.images, held_out.masks))
             scores["iou_alpha"].append(iou_alpha(out.alpha, held_out.masks))

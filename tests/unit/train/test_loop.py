@@ -13,15 +13,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mouselift.config import load_config
 from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import Sample, sample_folder_name, write_dataset, write_sample
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity, Views
 from mouselift.geometry.rigs import orbit
+from mouselift.models.checkpoint_io import save_weights
 from mouselift.models.framing_estimator import FramingEstimatorConfig
-from mouselift.models.generator import GeneratorConfig
+from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.train.loop import RunConfig, TrainingError, learning_rate, sample_indices, train
+from mouselift.train.run import TrainConfig, build_task, run_training
 from mouselift.train.tasks import FramingTask, GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
 SIZE = 32
@@ -174,3 +177,34 @@ def test_rate_warms_up_then_falls_to_its_end() -> None:
     assert rates[9] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.1)
     assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
+
+
+def test_gslrm_trains_on_what_a_generator_makes(dataset: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "generator.safetensors"
+    save_weights(Generator(GeneratorConfig(patch_size_px=8, width=64, head_dim=64, num_layers=1)), weights, {})
+    settings = GSLRMTaskConfig(rig_context_share=1.0)
+
+    def loss_with(config: GSLRMTaskConfig) -> float:
+        torch.manual_seed(0)
+        task = GSLRMTask(GSLRMConfig(width=64, head_dim=32, num_layers=1), config, bf16=False)
+        return float(task.loss([MouseDataset(dataset, "train")[0]], torch.Generator().manual_seed(1))[0].detach())
+
+    assert loss_with(settings) == loss_with(settings)
+    assert loss_with(replace(settings, generator_weights=str(weights))) != loss_with(settings)
+
+
+def test_a_run_starts_from_given_weights(dataset: Path, tmp_path: Path) -> None:
+    config = load_config(
+        TrainConfig,
+        None,
+        [f"data.root={dataset}", "framing.run.steps=1", "framing.run.validation_samples=1", "framing.run.batch_size=2"],
+    )
+    run_training("framing", config, tmp_path / "first")
+    weights = tmp_path / "first" / "final.safetensors"
+    again = replace(
+        config, framing=replace(config.framing, run=replace(config.framing.run, initial_weights=str(weights)))
+    )
+    started = build_task("framing", again).model.state_dict()
+    for key, value in load_file(weights).items():
+        assert torch.equal(started[key], value)

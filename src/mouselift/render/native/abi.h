@@ -33,7 +33,7 @@ struct SplatConstants {
 struct SplatImages {
   float* image;  // (S, V, 3, H, W), over the background
   float* alpha;  // (S, V, H, W)
-  float* depth;  // (S, V, H, W), sum of weight times z
+  float* depth;  // (S, V, H, W), expected z, 0 where alpha is 0
 };
 
 // Gradients are added to what is there; the shapes are those of the inputs.

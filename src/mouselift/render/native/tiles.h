@@ -199,8 +199,9 @@ inline const uint32_t* composite_tile(const Ellipse* ellipses, const uint32_t* b
     write(out.image, red[b] + light.T[b] * background[0]);
     write(out.image + out.plane(), green[b] + light.T[b] * background[1]);
     write(out.image + 2 * out.plane(), blue[b] + light.T[b] * background[2]);
-    write(out.alpha, 1.0f - light.T[b]);
-    write(out.depth, depth[b]);
+    const Vec alpha = 1.0f - light.T[b];
+    write(out.alpha, alpha);
+    write(out.depth, where(less(Vec{}, alpha), depth[b] / alpha));
   }
   return it;
 }
@@ -217,12 +218,17 @@ struct TileCotangents {
       red[b] = read(cotangent.image);
       green[b] = read(cotangent.image + d_plane);
       blue[b] = read(cotangent.image + 2 * d_plane);
+      const Vec alpha = read(result.alpha);
+      Vec d_alpha = read(cotangent.alpha);
       rest[b] = red[b] * read(result.image) + green[b] * read(result.image + plane) +
-                blue[b] * read(result.image + 2 * plane) - (1.0f - read(result.alpha)) * read(cotangent.alpha);
-      if constexpr (kWithDepth) {
-        depth[b] = read(cotangent.depth);
-        rest[b] += depth[b] * read(result.depth);
+                blue[b] * read(result.image + 2 * plane);
+      if constexpr (kWithDepth) {  // depth = sum(weight z) / alpha
+        const Vec d_mean = read(cotangent.depth), mean = read(result.depth);
+        depth[b] = where(less(Vec{}, alpha), d_mean / alpha);
+        d_alpha -= depth[b] * mean;
+        rest[b] += d_mean * mean;
       }
+      rest[b] -= (1.0f - alpha) * d_alpha;
     }
   }
 };
