@@ -1,7 +1,7 @@
 """MouseLift: one picture of a laboratory mouse in, a 3D Gaussian model out.
 
-The names below are the public API. They are imported here, not at first use: `render` and `reconstruct` are also names of
-modules, and an attribute that is sometimes the one and sometimes the other would depend on the order of imports.
+The names below are the public API. They are imported here, not at first use: `render` and `reconstruct` are also names
+of modules, and an attribute that is sometimes the one and sometimes the other would depend on the order of imports.
 """
 
 __version__ = "0.1.0"

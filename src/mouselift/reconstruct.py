@@ -22,7 +22,6 @@ from mouselift.geometry.rigs import (
     FACELIFT_FRONT_DEG,
     MOUSE_FOV_DEG,
     RIG_RADIUS,
-    azimuth_elevation_deg,
     mouse_rig,
 )
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models

@@ -7,6 +7,9 @@ from torch.nn import functional as F
 
 from mouselift.geometry import Views
 
+THIN_PART_OF_PICTURE = 40  # half the thickness of a tail, as a share of a picture that is framed on the animal
+BODY_FILL = (0.62, 0.8)  # share of a photograph that the body's longer side takes
+
 
 def random_background(generator: torch.Generator) -> Float[Tensor, "3"]:
     """A solid colour: black, white or mid-grey half of the time, any colour otherwise."""
@@ -30,3 +33,31 @@ def photometric_jitter(views: Views, generator: torch.Generator) -> Views:
         small = F.interpolate(masks.flatten(0, -4), scale_factor=0.5, mode="bilinear", antialias=True)
         masks = F.interpolate(small, size=size, mode="bilinear").reshape(masks.shape)
     return Views(images=images.clamp(0, 1), masks=masks, cameras=views.cameras)
+
+
+def without_thin_parts(masks: Float[Tensor, "*batch 1 h w"]) -> Float[Tensor, "*batch 1 h w"]:
+    """Masks without what is thinner than about a twentieth of the picture: tails, which segmentation often misses."""
+    reach = max(1, masks.shape[-1] // THIN_PART_OF_PICTURE)
+    core = -F.max_pool2d(-masks.flatten(0, -4), 2 * reach + 1, stride=1, padding=reach)
+    thick = F.max_pool2d(core, 2 * reach + 3, stride=1, padding=reach + 1).reshape(masks.shape)
+    return torch.minimum(masks, thick)
+
+
+def photographed_without_tail(view: Views, generator: torch.Generator) -> Views:
+    """A view as it would be framed when segmentation misses the tail: the body alone, and closer.
+
+    Args:
+        view: Batch shape (1,), framed on the whole silhouette.
+        generator: Draws how much of the picture the body fills.
+    """
+    masks = without_thin_parts(view.masks)
+    rows, columns = (masks[0, 0] > 0.5).nonzero(as_tuple=True)
+    if not len(rows):
+        return view
+    top, bottom, left, right = (int(t) for t in (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
+    low, high = BODY_FILL
+    fill = low + (high - low) * float(torch.rand((), generator=generator))
+    side = round(max(bottom - top, right - left) / fill)
+    corner = (round((left + right - side) / 2), round((top + bottom - side) / 2))
+    size = view.cameras.width
+    return Views(images=view.images, masks=masks, cameras=view.cameras).cropped(*corner, side, side).resized(size, size)

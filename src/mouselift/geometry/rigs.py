@@ -124,8 +124,8 @@ def azimuth_elevation_deg(cameras: Cameras) -> tuple[Float[Tensor, "*batch"], Fl
 def facing_azimuth_deg(cameras: Cameras) -> Float[Tensor, "*batch"]:
     """The azimuth from which cameras look, read from the horizontal axis of their images.
 
-    For a camera without roll that looks at the vertical axis it is the azimuth of where it stands; unlike that, it stays
-    defined and steady for a camera straight above the subject.
+    For a camera without roll that looks at the vertical axis it is the azimuth of where it stands; unlike that, it
+    stays defined and steady for a camera straight above the subject.
     """
     right = cameras.c2w[..., :3, 0]
     return torch.rad2deg(torch.atan2(right[..., 1], right[..., 0])) - 90

@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mouselift.data.augment import photometric_jitter, random_background
+from mouselift.data.augment import photographed_without_tail, photometric_jitter, random_background
 from mouselift.data.layout import Sample
 from mouselift.data.selection import facelift_subset, random_subset, split_rig_and_free
 from mouselift.geometry import Views
@@ -21,6 +21,7 @@ from mouselift.models.gslrm import GSLRM, GSLRMConfig, at_context_size
 from mouselift.render import render
 
 PANEL_SAMPLES = 4
+TAIL_MISSED_SHARE = 0.5  # of the photographs that the framing estimator learns from
 WHITE = (1.0, 1.0, 1.0)
 
 
@@ -238,7 +239,9 @@ class FramingTask:
     @staticmethod
     def _framed(sample: Sample, generator: torch.Generator) -> Views:
         on_rig, free = split_rig_and_free(sample.views)
-        return sample.views[random_subset(free or on_rig, 1, generator)]
+        view = sample.views[random_subset(free or on_rig, 1, generator)]
+        tail_missed = bool(torch.rand((), generator=generator) < TAIL_MISSED_SHARE)
+        return photographed_without_tail(view, generator) if tail_missed else view
 
     def validate(self, model: FramingEstimator, samples: Sequence[Sample]) -> tuple[dict[str, float], Tensor]:
         """Mean absolute errors over all free views of held-out mice."""

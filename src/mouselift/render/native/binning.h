@@ -18,6 +18,7 @@ namespace mouselift {
 
 constexpr int64_t kPage = 2048;  // Gaussians that are projected as one item of work
 constexpr int kMaxDigitBits = 12;
+static_assert(kPage % kLanes == 0, "pages begin with whole vectors");
 
 // How far a tile looked: the end, within the lists of all tiles, and the last Gaussian when there were more.
 struct TileReach {

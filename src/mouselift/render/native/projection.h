@@ -52,7 +52,7 @@ inline SceneView scene_view(const SplatBatch& batch, int64_t index) {  // of S *
           batch.background + 3 * index};
 }
 
-// Structure of arrays: lane k holds one Gaussian. Lanes past the end repeat a harmless one.
+// Structure of arrays: lane k holds one Gaussian. Lanes past the end hold zeros; nobody looks at what becomes of them.
 struct GaussianLanes {
   Vec mean[3], quat[4], scale[3], opacity;
 };

@@ -117,8 +117,8 @@ void gather(const SceneView& scene, const SplatConstants& constants, const Binne
 
 // The part of the gradients that belongs to one view.
 SplatGradients gradients_of(const SplatGradients& all, const SplatBatch& batch, int64_t view) {
-  const int64_t first = view / batch.views * batch.count,
-                first_colour = batch.colours_for_each_view ? view * batch.count : first;
+  const int64_t first = view / batch.views * batch.count;
+  const int64_t first_colour = batch.colours_for_each_view ? view * batch.count : first;
   return {all.means + 3 * first, all.quats + 4 * first, all.scales + 3 * first, all.opacities + first,
           all.colours + 3 * first_colour};
 }

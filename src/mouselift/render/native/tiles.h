@@ -41,8 +41,8 @@ struct Tile {
 inline uint64_t blocks_of(const Ellipse& e, const Tile& tile) {
   constexpr uint64_t every_row = 0x0101010101010101;  // the first column
   const int c0 = std::max(0, e.x0 - tile.x) / kBlockWidth, c1 = std::min(kTileWidth - 1, e.x1 - tile.x) / kBlockWidth;
-  const int r0 = std::max(0, e.y0 - tile.y) / kBlockHeight,
-            r1 = std::min(kTileHeight - 1, e.y1 - tile.y) / kBlockHeight;
+  const int r0 = std::max(0, e.y0 - tile.y) / kBlockHeight;
+  const int r1 = std::min(kTileHeight - 1, e.y1 - tile.y) / kBlockHeight;
   const uint64_t columns = every_row * ((2u << c1) - (1u << c0));
   return columns & (~uint64_t{0} << (8 * r0)) & (~uint64_t{0} >> (8 * (7 - r1)));
 }
