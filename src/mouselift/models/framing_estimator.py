@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mouselift.geometry import Views
-from mouselift.models.generator import encode_pixels
-from mouselift.models.transformer import INIT_STD, Block, init_weights, patch_embedder
+from mouselift.models.generator import encode_pixels, grid_places
+from mouselift.models.transformer import Block, init_weights, patch_embedder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class FramingEstimator(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embedder = patch_embedder(4, config.patch_size_px, config.width)
-        num_patches = (config.size_px // config.patch_size_px) ** 2
-        self.position_embeddings = nn.Parameter(torch.zeros(num_patches, config.width))
+        side = config.size_px // config.patch_size_px
+        self.position_embeddings = nn.Parameter(grid_places(side, side, config.width))
+        self.input_layer_norm = nn.LayerNorm(config.width, bias=False)
         self.transformer_layers = nn.ModuleList(
             [Block(config.width, config.head_dim) for _ in range(config.num_layers)]
         )
         self.decoder = nn.Sequential(nn.LayerNorm(config.width, bias=False), nn.Linear(config.width, 2))
         self.apply(init_weights)
-        nn.init.trunc_normal_(self.position_embeddings, std=INIT_STD)
 
     def forward(self, views: Views) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """Estimate.
@@ -56,7 +56,8 @@ class FramingEstimator(nn.Module):
         """
         size = self.config.size_px
         small = views if views.cameras.width == size else views.resized(size, size)
-        tokens = rearrange(self.patch_embedder(encode_pixels(small)), "b 1 l d -> b l d") + self.position_embeddings
+        tokens = rearrange(self.patch_embedder(encode_pixels(small)), "b 1 l d -> b l d")
+        tokens = self.input_layer_norm(tokens + self.position_embeddings)
         for layer in self.transformer_layers:
             tokens = layer(tokens)
         elevation, log_half_width = self.decoder(tokens.mean(1)).unbind(-1)
