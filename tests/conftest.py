@@ -1,6 +1,10 @@
 """What every test shares: reproducible randomness and the place of the recordings."""
 
 import os
+
+# Before torch starts its threads: those that spin while they wait slow each other down several times on a small machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from collections.abc import Iterator
 from pathlib import Path
 

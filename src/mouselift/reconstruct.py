@@ -18,12 +18,7 @@ from mouselift.data.layout import Sample
 from mouselift.data.picture import Picture, read_picture
 from mouselift.errors import InputError
 from mouselift.geometry import Gaussians, Views
-from mouselift.geometry.rigs import (
-    FACELIFT_FRONT_DEG,
-    MOUSE_FOV_DEG,
-    RIG_RADIUS,
-    mouse_rig,
-)
+from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIUS, facing_azimuth_deg, mouse_rig
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.framing_estimator import fov_from_half_width
 from mouselift.models.gslrm import at_context_size

@@ -159,7 +159,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _habits(source: str | Path | StateDict) -> dict[str, Any]:
     """How some of our own weights were trained, which no tensor tells; published weights have no habits."""
     model = {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
-    return {key: model[key] for key in ("skip_empty_patches", "context_size_px") if key in model}
+    return {key: model[key] for key in ("skip_empty_patches", "start_from_pixels", "context_size_px") if key in model}
 
 
 def _shape(state: StateDict, key: str, where: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mouselift.geometry import Gaussians, Views, camera_rays, nearest_point_rays
+from mouselift.geometry.sh import dc_from_rgb
 from mouselift.models.transformer import INIT_STD, Block, init_weights, low_precision, patch_embedder
 
 RAY_CHANNELS = 9  # RGB, ray direction, nearest point to the origin
@@ -34,6 +35,8 @@ class GSLRMConfig:
     sh_degree: int = 0
     skip_empty_patches: bool = False
     """Leave out patches that no mask touches. Never for published weights, which have only seen all patches."""
+    start_from_pixels: bool = False
+    """Predict colours and sizes relative to the pixel's own colour and footprint. Never for published weights."""
     context_size_px: int | None = None
     """Size of the context views that the weights were trained on; the caller resizes to it. None stands for any."""
 
@@ -156,24 +159,34 @@ class GSLRM(nn.Module):
         p = self.config.patch_size_px
         channels = self.pixel_gaussian_decoder(patch_tokens)
         channels = rearrange(channels, "b l (pixel c) -> b (l pixel) c", pixel=p * p)
-        patch_rays = rearrange(
-            torch.cat(camera_rays(context.cameras), -1), "b v (y i) (x j) c -> b (v y x) (i j c)", i=p, j=p
-        )
-        patch_rays = take_along_tokens(patch_rays, kept)
-        origins, directions = rearrange(patch_rays, "b l (pixel c) -> b (l pixel) c", c=6).split(3, dim=-1)
+        pixels = torch.cat([*camera_rays(context.cameras), *self._pixel_priors(context)], dim=-1)
+        pixels = rearrange(pixels, "b v (y i) (x j) c -> b (v y x) (i j c)", i=p, j=p)
+        pixels = rearrange(take_along_tokens(pixels, kept), "b l (pixel c) -> b (l pixel) c", pixel=p * p)
+        origins, directions, colours, sizes = pixels.split([3, 3, 3, 1], dim=-1)
         means = means_on_rays(channels[..., :3], origins, directions)
         free = self.gaussian_upsampler(free_tokens)
         channels = torch.cat([free, channels], dim=1)
         sh, log_scales, quats, opacities = channels[..., 3:].split(
             [3 * (self.config.sh_degree + 1) ** 2, 3, 4, 1], dim=-1
         )
+        num_free = self.config.num_free_gaussians
+        colours, sizes = F.pad(colours, (0, 0, num_free, 0)), F.pad(sizes, (0, 0, num_free, 0), value=LOG_SCALE_BIAS)
+        sh = rearrange(sh, "b n (k c) -> b n k c", c=3)
         return RawGaussians(
             means=torch.cat([free[..., :3], means], dim=1),
-            sh=rearrange(sh, "b n (k c) -> b n k c", c=3),
-            log_scales=(log_scales + LOG_SCALE_BIAS).clamp_max(LOG_SCALE_MAX),
+            sh=torch.cat([sh[..., :1, :] + colours[..., None, :], sh[..., 1:, :]], dim=-2),
+            log_scales=(log_scales + sizes).clamp_max(LOG_SCALE_MAX),
             quats=quats,
             opacity_logits=opacities.squeeze(-1) + OPACITY_BIAS,
         )
+
+    def _pixel_priors(self, context: Views) -> tuple[Float[Tensor, "b v h w 3"], Float[Tensor, "b v h w 1"]]:
+        """What a raw output of 0 stands for at every pixel: degree-0 coefficients and log-scale."""
+        colours = context.images.movedim(2, -1)
+        if not self.config.start_from_pixels:
+            return torch.zeros_like(colours), torch.full_like(colours[..., :1], LOG_SCALE_BIAS)
+        footprints = context.cameras.centres.norm(dim=-1) / context.cameras.K[..., 0, 0]  # at the subject
+        return dc_from_rgb(colours), footprints.log()[..., None, None, None].expand_as(colours[..., :1])
 
 
 def at_context_size(views: Views, model: GSLRM) -> Views:
