@@ -2,7 +2,7 @@
 
 import os
 
-# Before torch starts its threads: those that spin while they wait slow each other down several times on a small machine.
+# Before torch starts its threads: spinning while they wait, they slow each other down several times on small machines.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from collections.abc import Iterator

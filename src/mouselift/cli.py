@@ -74,7 +74,8 @@ def reconstruct(
     models = load_models(gslrm, generator, framing) if any((gslrm, generator, framing)) else None
     if sample is not None:
         result = reconstruct_sample(read_sample(sample), parse_views(input_views), config=config, models=models)
-    elif picture is not None:
+    else:
+        assert picture is not None  # one of the two is given
         window = None if box is None else parse_box(box)
         result = reconstruct_picture(picture, mask=mask, box=window, config=config, models=models)
     _report(write_result(result, out), out)

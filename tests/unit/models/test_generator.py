@@ -15,6 +15,7 @@ from mouselift.models.generator import (
     decode_pixels,
     encode_pixels,
     flow_matching_loss,
+    shown_at,
 )
 
 SIZE = 32
@@ -51,15 +52,42 @@ def test_result_carries_exactly_the_cameras_that_were_asked_for() -> None:
     assert float(made.masks.max()) <= 1
 
 
-def test_only_relative_cameras_matter() -> None:
-    """Moving the world (a rotation and a shift, no scale) changes nothing: only relative rays enter."""
-    quat = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.7, 0.2]), dim=0)
-    moved = Similarity(scale=torch.ones(()), rotation=quat_to_rotmat(quat), translation=torch.tensor([1.0, -2.0, 0.5]))
+def test_turning_the_scene_about_the_vertical_changes_nothing() -> None:
+    turn = quat_to_rotmat(torch.tensor([0.8, 0.0, 0.0, 0.6]))
+    turned = Similarity(scale=torch.ones(()), rotation=turn, translation=torch.zeros(3))
     view, cameras, model = photograph(), rig(), tiny_model()
-    view_moved = replace(view, cameras=view.cameras.transformed(moved))
-    plain = generate(model, view, cameras)
-    turned = generate(model, view_moved, cameras.transformed(moved))
-    torch.testing.assert_close(plain.images, turned.images, atol=1e-4, rtol=1e-4)
+    view_turned = replace(view, cameras=view.cameras.transformed(turned))
+    torch.testing.assert_close(
+        generate(model, view_turned, cameras.transformed(turned)).images,
+        generate(model, view, cameras).images,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_turning_only_the_wanted_cameras_changes_the_answer() -> None:
+    view, model = photograph(-90.0), tiny_model()
+    assert not torch.allclose(generate(model, view, rig(-90.0)).images, generate(model, view, rig(-60.0)).images)
+
+
+def test_a_card_shows_the_input_itself_to_its_own_camera_and_its_mirror_image_from_behind() -> None:
+    view = photograph()
+    seen = encode_pixels(view)
+    torch.testing.assert_close(shown_at(seen, view.cameras, view.cameras, mirror=False), seen, atol=1e-4, rtol=0)
+    flipped = shown_at(seen, view.cameras, view.cameras, mirror=True)
+    torch.testing.assert_close(flipped, seen.flip(-1), atol=1e-4, rtol=0)
+
+
+def test_a_card_keeps_its_true_size() -> None:
+    """A camera of half the focal length shows the silhouette half as wide, with background around it."""
+    view = photograph()
+    K = view.cameras.K.clone()
+    K[..., 0, 0] *= 0.5
+    K[..., 1, 1] *= 0.5
+    shown = shown_at(encode_pixels(view), view.cameras, replace(view.cameras, K=K), mirror=False)
+    alpha = (shown[0, 0, 3] + 1) / 2
+    assert float(alpha.sum()) == pytest.approx(16 * 16 / 4, rel=0.05)
+    assert float(alpha[:10].max()) == 0
 
 
 def test_same_seed_same_bytes_and_other_seed_other_bytes() -> None:

@@ -145,3 +145,16 @@ def test_facelift_rig_is_a_valid_context() -> None:
     cameras = facelift_rig(size_px=16).reshape(1, 6)
     views = Views(images=torch.rand(1, 6, 3, 16, 16), masks=torch.ones(1, 6, 1, 16, 16), cameras=cameras)
     assert len(GSLRM(TINY)(views)) == 2 + 6 * 256
+
+
+def test_starting_from_pixels_a_silent_network_paints_the_pixels_at_their_size() -> None:
+    model = GSLRM(GSLRMConfig(width=64, head_dim=16, num_layers=1, start_from_pixels=True))
+    torch.nn.init.zeros_(model.pixel_gaussian_decoder[1].weight)
+    torch.nn.init.zeros_(model.gaussian_upsampler.linear.weight)
+    views = random_views(1)
+    gaussians = model(views)
+    first_patch = views.images[0, 0, :, :8, :8].flatten(1).T
+    torch.testing.assert_close(gaussians.rgb[0, 2:66], first_patch)
+    footprint = 2.7 / float(views.cameras.K[0, 0, 0, 0])
+    torch.testing.assert_close(gaussians.scales[0, 2:66], torch.full((64, 3), footprint), rtol=1e-4, atol=0)
+    torch.testing.assert_close(gaussians.scales[0, :2], torch.full((2, 3), 0.10026), rtol=1e-3, atol=0)
