@@ -57,7 +57,7 @@ CASES = (
 )
 
 
-def make_gallery(data: Path, out: Path = Path("docs/results/real.png"), steps: int = 4, seed: int = 0) -> None:
+def make_gallery(data: Path, out: Path = Path("docs/results/real.png"), steps: int = 1, seed: int = 0) -> None:
     """Write the sheet.
 
     Args:

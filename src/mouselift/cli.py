@@ -28,7 +28,8 @@ def reconstruct(
     box: str | None = None,
     sample: Path | None = None,
     input_views: str = "0",
-    steps: int = 4,
+    steps: int = 1,
+    refine: int = 80,
     seed: int = 0,
     elevation_deg: float | None = None,
     fov_deg: float | None = None,
@@ -49,6 +50,7 @@ def reconstruct(
         input_views: Which views of the sample to use, as in 0,2,4; one goes through the generator, several go
             straight to GS-LRM.
         steps: Generator steps, 1 to 50.
+        refine: Steps of polishing the Gaussians on the views they were made from.
         seed: Same seed, same result.
         elevation_deg: Of the camera above the ground; estimated when not given.
         fov_deg: Field of view of the framed picture; estimated when not given.
@@ -70,7 +72,9 @@ def reconstruct(
             "expected either a picture or --sample FOLDER, found " + ("neither" if picture is None else "both")
         )
     check_output(out, overwrite)
-    config = ReconstructConfig(steps=steps, seed=seed, elevation_deg=elevation_deg, fov_deg=fov_deg, device=device)
+    config = ReconstructConfig(
+        steps=steps, refine_steps=refine, seed=seed, elevation_deg=elevation_deg, fov_deg=fov_deg, device=device
+    )
     models = load_models(gslrm, generator, framing) if any((gslrm, generator, framing)) else None
     if sample is not None:
         result = reconstruct_sample(read_sample(sample), parse_views(input_views), config=config, models=models)
@@ -151,7 +155,8 @@ def evaluate(
     out: Out,
     training: Path | None = None,
     limit: int | None = None,
-    steps: int = 4,
+    steps: int = 1,
+    refine: int = 80,
     seed: int = 0,
     gslrm: Path | None = None,
     generator: Path | None = None,
@@ -167,6 +172,7 @@ def evaluate(
         training: Dataset whose training split gives the mean image; the same one when not given.
         limit: At most this many samples.
         steps: Generator steps.
+        refine: Steps of polishing.
         seed: Of the generator.
         gslrm: Other weights than the shipped ones.
         generator: Other weights than the shipped ones.
@@ -186,7 +192,7 @@ def evaluate(
     rows, pictures = evaluate_single_view(
         held_out,
         MouseDataset(training or dataset, "train"),
-        config=ReconstructConfig(steps=steps, seed=seed, device=device),
+        config=ReconstructConfig(steps=steps, refine_steps=refine, seed=seed, device=device),
         models=load_models(gslrm, generator, framing),
     )
     sys.stdout.write(write_evaluation(rows, pictures, out) + f"\nwritten to {out}\n")

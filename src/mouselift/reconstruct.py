@@ -22,9 +22,12 @@ from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIU
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.framing_estimator import fov_from_half_width
 from mouselift.models.gslrm import at_context_size
+from mouselift.refine import refine
 
 logger = logging.getLogger(__name__)
-MIN_OPACITY = 0.02  # Gaussians below it are dropped from the result
+MIN_START_OPACITY = 0.005  # Gaussians below it are not polished
+MIN_OPACITY = 0.02  # and below this one they are dropped from the result
+GENERATED_WEIGHT = 0.25  # of a generated view in polishing; a real one has 1
 BOX = 1.2  # scene units; the animal lies inside [-1, 1]^3
 
 
@@ -32,8 +35,10 @@ BOX = 1.2  # scene units; the animal lies inside [-1, 1]^3
 class ReconstructConfig:
     """How to reconstruct."""
 
-    steps: int = 4
+    steps: int = 1
     """Steps of the generator, 1 to 50: one gives the smoothest, most probable views, more give sharper ones."""
+    refine_steps: int = 80
+    """Steps of polishing the Gaussians on the input view(s) and, with less weight, on the generated ones."""
     seed: int = 0
     elevation_deg: float | None = None
     """Of the camera above the horizontal plane through the animal; estimated from the picture when not given."""
@@ -45,6 +50,8 @@ class ReconstructConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 50:
             raise InputError(f"expected 1 to 50 steps, found {self.steps}")
+        if not 0 <= self.refine_steps <= 10_000:
+            raise InputError(f"expected 0 to 10000 refinement steps, found {self.refine_steps}")
         if self.elevation_deg is not None and not -90 <= self.elevation_deg <= 90:
             raise InputError(f"expected an elevation of -90 to 90 degrees, found {self.elevation_deg}")
         if self.fov_deg is not None and not 5 <= self.fov_deg <= 120:
@@ -160,7 +167,7 @@ def reconstruct_sample(
     settings = {"sample": sample.sample_id, "input_views": input_views}
     if len(input_views) == 1:
         return _from_one_view(views, models, config, device, clock, settings, None)
-    gaussians = _lift(views, models, device, clock)
+    gaussians = _lift(views, len(input_views), models, config, device, clock)
     return Reconstruction(
         gaussians=gaussians,
         context=views,
@@ -226,19 +233,31 @@ def _from_one_view(
         )[0].to("cpu")
     made = Views(images=made.images, masks=made.masks, cameras=rig)  # exactly the cameras asked for, with their names
     context = Views.cat([view, made])
-    gaussians = _lift(context, models, device, clock)
+    gaussians = _lift(context, 1, models, config, device, clock)
     return Reconstruction(
         gaussians=gaussians,
         context=context,
         num_inputs=1,
         timings_s=clock.seconds,
-        settings={**settings, "steps": config.steps, "seed": config.seed, "device": device},
+        settings={
+            **settings,
+            "steps": config.steps,
+            "refine_steps": config.refine_steps,
+            "seed": config.seed,
+            "device": device,
+        },
         picture=whole,
     )
 
 
-def _lift(context: Views, models: Models, device: str, clock: _Clock) -> Gaussians:
+def _lift(
+    context: Views, num_inputs: int, models: Models, config: ReconstructConfig, device: str, clock: _Clock
+) -> Gaussians:
     with clock.stage("reconstruct Gaussians"), torch.no_grad():
         shown = at_context_size(context, models.gslrm).over(torch.tensor(CONTEXT_BACKGROUND)).to(device)
-        scene = models.gslrm(shown.reshape(1, len(context.cameras)))[0].to("cpu")
-        return scene.pruned(MIN_OPACITY, BOX)
+        scene = models.gslrm(shown.reshape(1, len(context.cameras)))[0].pruned(MIN_START_OPACITY, BOX)
+    with clock.stage("refine"):
+        weights = torch.full((len(context.cameras),), GENERATED_WEIGHT)
+        weights[:num_inputs] = 1.0
+        scene = refine(scene, context.to(device), weights.to(device), config.refine_steps)
+    return scene.to("cpu").pruned(MIN_OPACITY, BOX)
