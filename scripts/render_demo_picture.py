@@ -231,11 +231,16 @@ def skin_colours(body: Body, posed: PosedBody, rng: np.random.Generator) -> np.n
 
 
 def hair_shape(mi: ModuleType, hairs: Strands, path: Path) -> dict[str, Any]:
-    """Mitsuba's curves, written to `path`, and a texture with one texel for each of their pieces."""
+    """Mitsuba's curves, written to `path`, and a texture with one texel for each of their pieces.
+
+    A ray that meets the very tip of the last curve makes Mitsuba 3.9.1 read past its table and crash, so the last one
+    lies where no ray comes.
+    """
     table = np.concatenate([hairs.points, hairs.radii[..., None]], axis=-1)
+    table = np.concatenate([table, table[:1] - [0, 0, 1000, 0]])
     row = "\n".join(["%.4f %.4f %.4f %.5f"] * table.shape[1])
     np.savetxt(path, table.reshape(len(table), -1), row, newline="\n\n")
-    texels = mi.Bitmap(hairs.colours.reshape(-1, 1, 3).astype(np.float32))
+    texels = mi.Bitmap(np.concatenate([hairs.colours, hairs.colours[:1]]).reshape(-1, 1, 3).astype(np.float32))
     colour = {"type": "bitmap", "bitmap": texels, "raw": True, "filter_type": "nearest"}
     bsdf = {"type": "principled", "base_color": colour, "roughness": 0.38, "specular": 0.5}
     return {"type": "bsplinecurve", "filename": str(path), "bsdf": bsdf}

@@ -154,6 +154,7 @@ def evaluate(
     dataset: Path,
     out: Out,
     training: Path | None = None,
+    mean_samples: int = 256,
     limit: int | None = None,
     steps: int = 1,
     refine: int = 80,
@@ -170,6 +171,7 @@ def evaluate(
         dataset: Its held-out split is evaluated.
         out: Folder for metrics.json, views.csv and views.png.
         training: Dataset whose training split gives the mean image; the same one when not given.
+        mean_samples: How many training samples the mean image is made of.
         limit: At most this many samples.
         steps: Generator steps.
         refine: Steps of polishing.
@@ -191,7 +193,7 @@ def evaluate(
     held_out = MouseDataset(dataset, "val", limit)
     rows, pictures = evaluate_single_view(
         held_out,
-        MouseDataset(training or dataset, "train"),
+        MouseDataset(training or dataset, "train", mean_samples),
         config=ReconstructConfig(steps=steps, refine_steps=refine, seed=seed, device=device),
         models=load_models(gslrm, generator, framing),
     )

@@ -25,7 +25,7 @@ RESULTS = ["gaussians.ply", "mask.png", "summary.json", "turntable.mp4", "viewer
 def weights(tmp_path_factory) -> list[str]:
     """Options that name small random weights on disk."""
     folder, models = tmp_path_factory.mktemp("weights"), random_models()
-    options = []
+    options = ["--refine", "2"]
     for name in ("gslrm", "generator", "framing"):
         save_weights(getattr(models, name), folder / f"{name}.safetensors", {})
         options += [f"--{name}", str(folder / f"{name}.safetensors")]
@@ -85,7 +85,7 @@ def test_same_seed_same_bytes(tmp_path, monkeypatch, capsys, weights) -> None:
     contents = []
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         out = tmp_path / name
-        arguments = ["reconstruct", str(picture), "-o", str(out), "--seed", seed, "--steps", "1", *weights]
+        arguments = ["reconstruct", str(picture), "-o", str(out), "--seed", seed, "--steps", "2", *weights]
         assert run(monkeypatch, capsys, *arguments)[0] == 0
         contents.append({file: (out / file).read_bytes() for file in RESULTS if file != "summary.json"})
     assert contents[0] == contents[1]
@@ -95,7 +95,9 @@ def test_same_seed_same_bytes(tmp_path, monkeypatch, capsys, weights) -> None:
 def test_generated_views_carry_the_cameras_of_the_rig_around_the_input() -> None:
     picture = draw_picture_in_memory()
     result = reconstruct(
-        picture, config=ReconstructConfig(steps=1, elevation_deg=50.0, fov_deg=25.0), models=random_models()
+        picture,
+        config=ReconstructConfig(steps=1, refine_steps=2, elevation_deg=50.0, fov_deg=25.0),
+        models=random_models(),
     )
     azimuths, elevations = azimuth_elevation_deg(result.context.cameras)
     assert result.num_inputs == 1
@@ -116,7 +118,7 @@ def draw_picture_in_memory():
 
 def test_one_view_of_a_sample_goes_through_the_generator_and_several_do_not(tmp_path) -> None:
     sample = read_sample(write_samples(tmp_path, 2) / sample_folder_name(0))
-    config, models = ReconstructConfig(steps=1), random_models()
+    config, models = ReconstructConfig(steps=1, refine_steps=2), random_models()
     one = reconstruct_sample(sample, [8], config=config, models=models)
     assert (one.num_inputs, len(one.context.cameras)) == (1, 7)
     torch.testing.assert_close(one.context.cameras.w2c[0], sample.views.cameras.w2c[8])
@@ -227,7 +229,9 @@ def test_bad_arguments_give_one_line(tmp_path, monkeypatch, capsys, weights, arg
 def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     from mouselift.export import result as result_module
 
-    result = reconstruct(draw_picture_in_memory(), config=ReconstructConfig(steps=1), models=random_models())
+    result = reconstruct(
+        draw_picture_in_memory(), config=ReconstructConfig(steps=1, refine_steps=2), models=random_models()
+    )
 
     def fail(*_: object, **__: object) -> None:
         raise InputError("the disk is full")
