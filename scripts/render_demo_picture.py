@@ -45,33 +45,33 @@ JPEG_QUALITY = 92
 
 # The room. Lamps: place (left of the picture, towards the camera, up), half width and height, radiance.
 LAMPS = {
-    "softbox": ((420, 160, 520), (190, 190), (11.5, 11.0, 10.2)),
-    "window": ((-650, 300, 420), (220, 330), (2.6, 2.9, 3.3)),
+    "softbox": ((360, 330, 480), (190, 190), (9.5, 9.1, 8.4)),
+    "window": ((-650, 300, 420), (220, 330), (3.2, 3.6, 4.1)),
 }
-AMBIENT = (0.20, 0.21, 0.23)
+AMBIENT = (0.29, 0.30, 0.32)
 BENCH_SIZE_MM, BENCH_ROUGHNESS, WALL_BEHIND_MM, WALL_SIZE_MM = 1200.0, 0.35, 165.0, 3000.0
 BENCH_TEXELS, BENCH_PATTERN = 2048, ((0.7, 0.030), (3.0, 0.012), (60.0, 0.035))  # grain to stains: texels, strength
 
 # Reflectances, sRGB-encoded. A hair has three parts: base, band, tip.
 BACK_HAIR = ((0.36, 0.29, 0.25), (0.72, 0.55, 0.41), (0.42, 0.31, 0.23))
-BELLY_HAIR = ((0.48, 0.42, 0.37), (0.76, 0.64, 0.52), (0.72, 0.60, 0.49))
+BELLY_HAIR = ((0.50, 0.43, 0.37), (0.80, 0.68, 0.55), (0.76, 0.64, 0.52))
 DOWN_HAIR = ((0.60, 0.48, 0.40),) * 3  # on ears, feet and tail
-WHISKER = ((0.20, 0.16, 0.14),) * 3
+WHISKER = ((0.28, 0.23, 0.20),) * 3
 FUR_SKIN, PINK, EAR_PINK = (0.30, 0.22, 0.18), (0.88, 0.69, 0.64), (0.86, 0.68, 0.63)
 EYE, EYELID = (0.03, 0.025, 0.025), (0.08, 0.06, 0.06)
 BENCH, WALL = (0.66, 0.70, 0.73), (0.80, 0.79, 0.76)
-MOTTLING = (0.02, 0.06, 0.05)  # of skin: relative spread of red, green, blue
+MOTTLING = (0.01, 0.035, 0.03)  # of skin: relative spread of red, green, blue
 EAR_SHADE = ((0.0, 0.3, 0.7), (0.30, 0.65, 1.0))  # the bottom of the ear's cup is dark: place from root to tip, factor
 
 # Hair; real mouse hair is 20 to 60 um across.
 SEGMENTS = 3  # cubic B-spline pieces of a hair, one for each of its colours
 NUM_HAIRS, NUM_DOWN, WHISKERS_PER_SIDE = 170_000, 20_000, 14
-HAIR_RADIUS_MM, DOWN_RADIUS_MM, WHISKER_RADIUS_MM = 0.036, 0.022, 0.075
+HAIR_RADIUS_MM, DOWN_RADIUS_MM, WHISKER_RADIUS_MM = 0.036, 0.022, 0.055
 LENGTH_FACTOR, MIN_LENGTH_MM = 2.0, 0.4  # factor on the body's `fur_mm`
 GUARD_SHARE, UNBANDED_SHARE, TICKING = 0.20, 0.25, 0.22  # longer hairs, dark hairs, spread of lightness
 HAIR_LIFT_DEG, DOWN_LIFT_DEG, LIFT_SPREAD_DEG = (30.0, -2.0), (25.0, 5.0), 9.0  # off the skin, at root and tip
 CLUMP_SIZE, CLUMPING = 28, 0.70  # hairs that lean together, and how much at their tips
-DOWN_MM, WHISKER_MM = (0.5, 1.1), (12.0, 27.0)
+DOWN_MM, WHISKER_MM = (0.4, 0.9), (12.0, 27.0)
 
 # The body in rest pose.
 EAR_SHAPE = (0.85, 0.80, 0.95)  # factors on its size
@@ -186,7 +186,7 @@ def fur(body: Body, posed: PosedBody, rng: np.random.Generator) -> Strands:
 
 def down(body: Body, posed: PosedBody, rng: np.random.Generator) -> Strands:
     """Short fine hair on ears, feet and tail."""
-    roots = scatter(body, posed, {Region.EAR: 1.2, Region.FOOT: 1.0, Region.TAIL: 1.2}, NUM_DOWN, rng)
+    roots = scatter(body, posed, {Region.EAR: 1.2, Region.FOOT: 1.0, Region.TAIL: 0.7}, NUM_DOWN, rng)
     points = grow(roots, rng.uniform(*DOWN_MM, NUM_DOWN), DOWN_LIFT_DEG, rng)
     radii = tapered(np.full(NUM_DOWN, DOWN_RADIUS_MM))
     return Strands(points=points, radii=radii, colours=ticked(DOWN_HAIR, NUM_DOWN, rng))

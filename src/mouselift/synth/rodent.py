@@ -62,8 +62,8 @@ def _load_skin() -> SkinnedMesh:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a machine without a display is no concern of ours
-            from dm_control import mjcf
-            from dm_control.locomotion.walkers import rodent
+            from dm_control import mjcf  # pyright: ignore[reportMissingImports] (an extra)
+            from dm_control.locomotion.walkers import rodent  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "the body 'rodent' needs dm_control, expected it installed, found none: pip install 'mouselift[synth]'"
