@@ -21,7 +21,7 @@ from mouselift.geometry import Gaussians, Views
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIUS, facing_azimuth_deg, mouse_rig
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.framing_estimator import fov_from_half_width
-from mouselift.models.gslrm import at_context_size
+from mouselift.models.gslrm import as_context
 from mouselift.refine import refine
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ def _lift(
     context: Views, num_inputs: int, models: Models, config: ReconstructConfig, device: str, clock: _Clock
 ) -> Gaussians:
     with clock.stage("reconstruct Gaussians"), torch.no_grad():
-        shown = at_context_size(context, models.gslrm).over(torch.tensor(CONTEXT_BACKGROUND)).to(device)
+        shown = as_context(context, models.gslrm, torch.tensor(CONTEXT_BACKGROUND)).to(device)
         scene = models.gslrm(shown.reshape(1, len(context.cameras)))[0].pruned(MIN_START_OPACITY, BOX)
     with clock.stage("refine"):
         weights = torch.full((len(context.cameras),), GENERATED_WEIGHT)

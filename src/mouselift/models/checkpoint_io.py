@@ -16,7 +16,7 @@ from mouselift.errors import InputError
 from mouselift.geometry.sh import sh_degree
 from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig
 from mouselift.models.generator import TARGET_CHANNELS, Generator, GeneratorConfig
-from mouselift.models.gslrm import GSLRM, RAY_CHANNELS, GSLRMConfig
+from mouselift.models.gslrm import GSLRM, HULL_CHANNELS, RAY_CHANNELS, GSLRMConfig
 
 StateDict = Mapping[str, Any]  # tensors; upstream nests them under "model"
 LOSS_PREFIX = "loss_calculator."  # upstream stores 32 tensors of its perceptual loss with the model
@@ -43,15 +43,17 @@ def load_gslrm(source: str | Path | StateDict, head_dim: int = 64) -> GSLRM:
     width, patch_columns = _shape(state, "patch_embedder.1.weight", where)
     num_free, _ = _shape(state, "gaussian_position_embeddings", where)
     channels, _ = _shape(state, "gaussian_upsampler.linear.weight", where)
+    habits = _habits(source)
+    inputs = RAY_CHANNELS + (HULL_CHANNELS if habits.get("start_from_hull") else 0)
     try:
         config = GSLRMConfig(
-            patch_size_px=_patch_size(patch_columns, RAY_CHANNELS),
+            patch_size_px=_patch_size(patch_columns, inputs),
             width=width,
             head_dim=head_dim,
             num_layers=_count_layers(state),
             num_free_gaussians=num_free,
             sh_degree=sh_degree((channels - 11) // 3),
-            **_habits(source),
+            **habits,
         )
     except ValueError as error:
         raise InputError(f"{where}: expected the weights of a GS-LRM; {error}") from None
@@ -159,7 +161,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _habits(source: str | Path | StateDict) -> dict[str, Any]:
     """How some of our own weights were trained, which no tensor tells; published weights have no habits."""
     model = {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
-    return {key: model[key] for key in ("skip_empty_patches", "start_from_pixels", "context_size_px") if key in model}
+    return {key: model[key] for key in ("skip_empty_patches", "start_from_hull", "context_size_px") if key in model}
 
 
 def _shape(state: StateDict, key: str, where: str) -> tuple[int, int]:

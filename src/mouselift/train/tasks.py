@@ -17,7 +17,7 @@ from mouselift.metrics import iou_alpha, psnr_fg
 from mouselift.models.checkpoint_io import load_generator
 from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig, framing_of
 from mouselift.models.generator import Generator, GeneratorConfig, encode_pixels, flow_matching_loss
-from mouselift.models.gslrm import GSLRM, GSLRMConfig, at_context_size
+from mouselift.models.gslrm import GSLRM, GSLRMConfig, as_context
 from mouselift.render import render
 
 PANEL_SAMPLES = 4
@@ -74,7 +74,7 @@ class GSLRMTask:
             context = self._with_generated_rig(context, generator)
         on_white = bool(torch.rand((), generator=generator) < self.config.white_share)
         background = (torch.ones(3) if on_white else random_background(generator)).to(device)
-        gaussians = self.model(at_context_size(context, self.model).over(background), bf16=self.bf16)
+        gaussians = self.model(as_context(context, self.model, background), bf16=self.bf16)
         out = render(gaussians, target.cameras, background)
         truth = target.over(background).images
         colour, alpha = l2(out.image, truth), l2(out.alpha, target.masks)
@@ -120,7 +120,7 @@ class GSLRMTask:
             shown = sample.views[context].reshape(1, len(context))
             if free and self.generator is not None:
                 shown = self._with_generated_rig(shown, torch.Generator().manual_seed(0))
-            gaussians = model(at_context_size(shown, model).over(torch.ones(3)), bf16=self.bf16)
+            gaussians = model(as_context(shown, model, torch.ones(3)), bf16=self.bf16)
             out = render(gaussians[0], held_out.cameras, WHITE)
             scores["psnr_fg"].append(psnr_fg(out.image, held_out.images, held_out.masks))
             scores["iou_alpha"].append(iou_alpha(out.alpha, held_out.masks))

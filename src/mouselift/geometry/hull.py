@@ -1,0 +1,114 @@
+"""The visual hull: what several silhouettes allow the subject to be (Laurentini 1994), soft and without a mesh."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from mouselift.geometry.cameras import Cameras
+
+SURFACE_LEVEL = 0.5  # of the largest occupancy on a ray: where it enters the hull
+
+
+def carve(
+    points: Float[Tensor, "*batch n 3"], masks: Float[Tensor, "*batch v 1 h w"], cameras: Cameras
+) -> Float[Tensor, "*batch n"]:
+    """Soft occupancy of the visual hull at points: the smallest mask value among the cameras that see them.
+
+    A camera that does not have a point in its picture says nothing about it; a point in nobody's picture is empty.
+
+    Args:
+        points: In the frame of the cameras.
+        masks: Observed foreground, [0, 1], sampled bilinearly.
+        cameras: (..., V) pinhole or distorted.
+
+    Returns:
+        [0, 1].
+    """
+    return _smallest_seen(cameras.project(points[..., None, :, :]), masks, cameras)
+
+
+def _smallest_seen(
+    pixels: Float[Tensor, "*batch v n 2"], masks: Float[Tensor, "*batch v 1 h w"], cameras: Cameras
+) -> Float[Tensor, "*batch n"]:
+    grid = pixels * pixels.new_tensor([2 / cameras.width, 2 / cameras.height]) - 1
+    seen = (grid.abs() <= 1).all(-1)  # NaN, a point behind the camera, compares as False
+    flat = grid.nan_to_num(2.0, posinf=2.0, neginf=-2.0).clamp(-2, 2).reshape(-1, 1, grid.shape[-2], 2).to(masks.dtype)
+    values = F.grid_sample(masks.flatten(0, -4), flat, padding_mode="border", align_corners=False)
+    values = values.reshape(seen.shape).masked_fill(~seen, 1)
+    return values.amin(-2) * seen.any(-2)
+
+
+def _carve_along(
+    origins: Float[Tensor, "*batch n 3"],
+    directions: Float[Tensor, "*batch n 3"],
+    distances: Float[Tensor, "*batch n s"],
+    masks: Float[Tensor, "*batch v 1 h w"],
+    cameras: Cameras,
+) -> Float[Tensor, "*batch n s"]:
+    """`carve` at distances along rays; a pinhole's homogeneous pixel is linear in them, which saves most work."""
+    if cameras.distortion is not None:
+        raise ValueError("rays meet the hull of pinhole cameras; undistort the views first")
+    at_origin = cameras.to_camera(origins[..., None, :, :]) @ cameras.K.mT  # (..., V, N, 3)
+    per_unit = (directions[..., None, :, :] @ cameras.w2c[..., :3, :3].mT) @ cameras.K.mT
+    homogeneous = [
+        torch.addcmul(a[..., None], distances[..., None, :, :], b[..., None])
+        for a, b in zip(at_origin.unbind(-1), per_unit.unbind(-1), strict=True)
+    ]
+    x, y, z = (t.flatten(-2) for t in homogeneous)  # (..., V, N*S)
+    inverse = z.clamp_min(0).reciprocal()  # behind the camera: infinite, which no picture contains
+    return _smallest_seen(torch.stack([x * inverse, y * inverse], dim=-1), masks, cameras).reshape(distances.shape)
+
+
+def enter_hull(
+    origins: Float[Tensor, "*batch n 3"],
+    directions: Float[Tensor, "*batch n 3"],
+    near: Float[Tensor, "*batch n"],
+    far: Float[Tensor, "*batch n"],
+    masks: Float[Tensor, "*batch v 1 h w"],
+    cameras: Cameras,
+    *,
+    samples: int = 32,
+) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+    """Where rays enter the visual hull.
+
+    Occupancy is sampled evenly along each ray; the entry is where it first reaches half of its largest value there,
+    interpolated between two samples. A ray that only grazes the hull thus still gets its most likely depth.
+
+    Args:
+        origins: Starts of the rays.
+        directions: Unit directions.
+        near: Where to begin to look, distance from the origin.
+        far: Where to stop.
+        masks: Silhouettes.
+        cameras: (..., V) the cameras that saw them.
+        samples: Along each ray, at least two.
+
+    Returns:
+        Distance of the entry from the origin, and the largest occupancy on the ray in [0, 1]: 0 where it misses.
+    """
+    steps = torch.linspace(0, 1, samples, dtype=near.dtype, device=near.device)
+    distances = near[..., None] + (far - near)[..., None] * steps  # (..., N, S)
+    occupancy = _carve_along(origins, directions, distances, masks, cameras)
+    most = occupancy.amax(-1)
+    level = SURFACE_LEVEL * most
+    first = (occupancy >= level[..., None]).byte().argmax(-1, keepdim=True)  # the first of equal values
+    before = (first - 1).clamp_min(0)
+    high, low = occupancy.gather(-1, first)[..., 0], occupancy.gather(-1, before)[..., 0]
+    share = torch.where(high > low, (high - level) / (high - low).clamp_min(1e-6), 0).clamp(0, 1)
+    spacing = (far - near) / (samples - 1)
+    return distances.gather(-1, first)[..., 0] - share * spacing, most
+
+
+def voxel_grid(
+    resolution: int, centre: Float[Tensor, "3"], half_extent: Float[Tensor, ""] | float
+) -> Float[Tensor, "n 3"]:
+    """Centres of a cube's voxels, x slowest.
+
+    Args:
+        resolution: Voxels along each edge.
+        centre: Of the cube.
+        half_extent: Half of its edge.
+    """
+    steps = (torch.arange(resolution, dtype=centre.dtype, device=centre.device) + 0.5) * (2 / resolution) - 1
+    return centre + half_extent * torch.cartesian_prod(steps, steps, steps)

@@ -1,0 +1,67 @@
+"""The visual hull of bodies whose hull is known in closed form."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mouselift.geometry import Cameras, camera_rays
+from mouselift.geometry.hull import carve, enter_hull, voxel_grid
+from mouselift.geometry.rigs import orbit
+
+RADIUS = 0.5
+RIG = orbit(list(range(0, 360, 30)), 15.0, size_px=96)
+
+
+def ball_masks(cameras: Cameras, radius: float = RADIUS) -> Tensor:
+    """Silhouettes of a ball at the origin, with an edge about a pixel wide."""
+    origins, directions = camera_rays(cameras)
+    distance = torch.linalg.cross(origins, directions).norm(dim=-1)
+    return ((radius - distance) / 0.03 + 0.5).clamp(0, 1)[:, None]
+
+
+def test_inside_is_kept_and_outside_is_carved_away() -> None:
+    points = voxel_grid(20, torch.zeros(3), 1.0)
+    occupancy = carve(points, ball_masks(RIG), RIG)
+    distance = points.norm(dim=-1)
+    assert (occupancy[distance < RADIUS - 0.05] > 0.99).all()
+    across = points[:, :2].norm(dim=-1)  # twelve cameras on a ring leave little beyond the ball's equator
+    assert (occupancy[across > RADIUS + 0.06] < 0.01).all()
+
+
+def test_a_camera_says_nothing_about_what_it_does_not_see() -> None:
+    narrow = orbit([0.0], fov_deg=10.0, size_px=32)  # its picture ends at 0.24
+    point = torch.tensor([[0.0, 0.4, 0.0], [0.0, 0.0, 0.0]])
+    nothing_there = torch.zeros(1, 1, 32, 32)
+    both = Cameras.cat([narrow, orbit([90.0], fov_deg=50.0, size_px=32)])
+    masks = torch.cat([nothing_there, torch.ones(1, 1, 32, 32)])
+    assert carve(point, masks, both).tolist() == [1.0, 0.0]
+    assert carve(point[:1], nothing_there, narrow).tolist() == [0.0]  # in nobody's picture
+
+
+def test_a_point_behind_a_camera_is_not_in_its_picture() -> None:
+    camera = orbit([0.0], size_px=32)  # at x = 2.7, looks towards -x
+    assert carve(torch.tensor([[4.0, 0.0, 0.0]]), torch.ones(1, 1, 32, 32), camera).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("samples", [32, 200])
+def test_rays_enter_where_the_ball_begins(samples: int) -> None:
+    origins, directions = (rays.flatten(1, 2)[0] for rays in camera_rays(RIG[:1]))
+    towards = -(origins * directions).sum(-1)
+    miss = torch.linalg.cross(origins, directions).norm(dim=-1)
+    hits = miss < 0.7 * RADIUS
+    entry, occupancy = enter_hull(origins, directions, towards - 1, towards + 1, ball_masks(RIG), RIG, samples=samples)
+    exact = towards - (RADIUS**2 - miss**2).clamp_min(0).sqrt()
+    assert (occupancy[hits] > 0.99).all()
+    assert (entry - exact)[hits].abs().median() < 0.03
+    assert (occupancy[miss > RADIUS + 0.05] < 0.01).all()
+
+
+def test_along_rays_and_at_points_agree() -> None:
+    origins, directions = (rays.flatten(1, 2)[0, ::97] for rays in camera_rays(RIG[3:4]))
+    near, far = torch.full((len(origins),), 2.0), torch.full((len(origins),), 3.4)
+    masks = ball_masks(RIG)
+    _, most = enter_hull(origins, directions, near, far, masks, RIG, samples=15)
+    distances = torch.linspace(2.0, 3.4, 15)
+    points = origins[:, None] + distances[:, None] * directions[:, None]
+    expected = carve(points.flatten(0, 1), masks, RIG).reshape(-1, 15).amax(-1)
+    torch.testing.assert_close(most, expected, atol=1e-4, rtol=0)
