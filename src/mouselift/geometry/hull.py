@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from mouselift.geometry.cameras import Cameras
 
-MIN_SEEN_SHARE = 0.5  # of the cameras: what fewer of them have in their pictures is not where they look
+MIN_SEEN_SHARE = 0.5  # of the cameras: what no more of them have in their pictures is not where they look
 SURFACE_LEVEL = 0.5  # of the largest occupancy on a ray: where it enters the hull
 
 
@@ -16,8 +16,8 @@ def carve(
 ) -> Float[Tensor, "*batch n"]:
     """Soft occupancy of the visual hull at points: the smallest mask value among the cameras that see them.
 
-    A camera that does not have a point in its picture says nothing about it; a point in fewer than half of the
-    pictures is empty.
+    A camera that does not have a point in its picture says nothing about it; a point that no more than half of
+    them have is empty.
 
     Args:
         points: In the frame of the cameras.
@@ -38,7 +38,7 @@ def _smallest_seen(
     flat = grid.nan_to_num(2.0, posinf=2.0, neginf=-2.0).clamp(-2, 2).reshape(-1, 1, grid.shape[-2], 2).to(masks.dtype)
     values = F.grid_sample(masks.flatten(0, -4), flat, padding_mode="border", align_corners=False)
     values = values.reshape(seen.shape).masked_fill(~seen, 1)
-    return values.amin(-2) * (seen.float().mean(-2) >= MIN_SEEN_SHARE)
+    return values.amin(-2) * (seen.float().mean(-2) > MIN_SEEN_SHARE)
 
 
 def _carve_along(

@@ -30,12 +30,21 @@ def test_inside_is_kept_and_outside_is_carved_away() -> None:
 
 def test_a_camera_says_nothing_about_what_it_does_not_see() -> None:
     narrow = orbit([0.0], fov_deg=10.0, size_px=32)  # its picture ends at 0.24
-    point = torch.tensor([[0.0, 0.4, 0.0], [0.0, 0.0, 0.0]])
-    nothing_there = torch.zeros(1, 1, 32, 32)
-    both = Cameras.cat([narrow, orbit([90.0], fov_deg=50.0, size_px=32)])
-    masks = torch.cat([nothing_there, torch.ones(1, 1, 32, 32)])
-    assert carve(point, masks, both).tolist() == [1.0, 0.0]
-    assert carve(point[:1], nothing_there, narrow).tolist() == [0.0]  # in nobody's picture
+    wide = orbit([90.0, 180.0], fov_deg=50.0, size_px=32).reshape(2)
+    cameras = Cameras(K=torch.cat([narrow.K, wide.K]), w2c=torch.cat([narrow.w2c, wide.w2c]), width=32, height=32)
+    masks = torch.ones(3, 1, 32, 32)
+    masks[0] = 0
+    points = torch.tensor([[0.0, 0.4, 0.0], [0.0, 0.0, 0.0]])
+    assert carve(points, masks, cameras).tolist() == [1.0, 0.0]
+
+
+def test_what_only_half_of_the_cameras_have_in_their_pictures_is_empty() -> None:
+    narrow, wide = orbit([0.0], fov_deg=10.0, size_px=32), orbit([90.0], fov_deg=50.0, size_px=32)
+    both = Cameras(K=torch.cat([narrow.K, wide.K]), w2c=torch.cat([narrow.w2c, wide.w2c]), width=32, height=32)
+    assert carve(torch.tensor([[0.0, 0.4, 0.0], [0.0, 0.0, 0.0]]), torch.ones(2, 1, 32, 32), both).tolist() == [
+        0.0,
+        1.0,
+    ]
 
 
 def test_a_point_behind_a_camera_is_not_in_its_picture() -> None:

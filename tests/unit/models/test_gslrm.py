@@ -170,7 +170,7 @@ def test_starting_from_the_hull_a_silent_network_shows_the_subject_from_a_new_si
     assert len(gaussians) > 500
     radii = gaussians.means.norm(dim=-1)
     assert radii.median() == pytest.approx(0.5, abs=0.06)  # a hull of six views is a little larger than the ball
-    assert radii.max() < 0.85
+    assert radii.max() < 0.9  # the hull of six views has corners
     held_out = ball(0.5, orbit([75.0], elevations_deg=10.0, fov_deg=30.0, size_px=64))
     out = render(gaussians, held_out.cameras, (0.0, 0.0, 0.0))
     overlap = ((out.alpha > 0.5) & (held_out.masks > 0.5)).sum() / ((out.alpha > 0.5) | (held_out.masks > 0.5)).sum()
