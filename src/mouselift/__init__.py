@@ -6,6 +6,7 @@ of modules, and an attribute that is sometimes the one and sometimes the other w
 
 __version__ = "0.1.0"
 
+from mouselift.data.calibration import read_cameras
 from mouselift.errors import InputError
 from mouselift.export.ply import read_ply, write_ply
 from mouselift.geometry import Cameras, Gaussians, Views
@@ -20,6 +21,7 @@ __all__ = [
     "Views",
     "load_generator",
     "load_gslrm",
+    "read_cameras",
     "read_ply",
     "reconstruct",
     "render",

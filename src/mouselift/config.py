@@ -98,6 +98,6 @@ def _unknown_keys(kind: Any, values: Mapping[str, Any], prefix: str = "") -> lis
     fields = {name: field.type for name, field in kind.__dataclass_fields__.items()}
     unknown = [prefix + str(key) for key in values if key not in fields]
     for key, value in values.items():
-        if isinstance(value, Mapping) and key in fields:
+        if isinstance(value, Mapping) and is_dataclass(fields.get(key)):
             unknown += _unknown_keys(fields[key], cast(Mapping[str, Any], value), f"{prefix}{key}.")
     return unknown

@@ -11,18 +11,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from mouselift.data.layout import CAMERA_FILE, read_sample, sample_folder_name, write_dataset, write_sample
+from mouselift.data.layout import CAMERA_FILE, sample_folder_name, write_dataset, write_sample
 from mouselift.errors import InputError
+from mouselift.export.dataset import write_contact_sheet
 from mouselift.synth import SynthConfig, synthesize_sample
 from mouselift.synth.scene import SCENE_PER_MM
-
-CONTACT_SHEET_FILE = "contact_sheet.png"
-CONTACT_SHEET_ROWS = 8
-CONTACT_SHEET_COLUMNS = 7
-CONTACT_SHEET_GREY = 0.75
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +70,7 @@ def synthesize_dataset(
         "scene_units_per_mm": SCENE_PER_MM,
     }
     write_dataset(out, {"train": names[: num - num_val], "val": names[num - num_val :]}, record)
-    write_contact_sheet(out, names[:CONTACT_SHEET_ROWS])
+    write_contact_sheet(out, names)
 
 
 def _run(make: partial[None], indices: Sequence[int], workers: int) -> Iterator[None]:
@@ -123,17 +118,3 @@ def _is_finished(folder: Path, fingerprint: str, seed: int) -> bool:
             f"{file}: expected configuration and seed {(fingerprint, seed)}, found {found}; use another folder"
         )
     return True
-
-
-def write_contact_sheet(dataset: Path, names: Sequence[str]) -> None:
-    """One picture: a row for each sample, its views on grey."""
-    rows = []
-    for name in names:
-        views = read_sample(dataset / name).views
-        count = len(views.cameras)
-        step = max(count / CONTACT_SHEET_COLUMNS, 1)
-        chosen = views[[int(k * step) for k in range(min(count, CONTACT_SHEET_COLUMNS))]]
-        grey = torch.full((len(chosen.cameras), 3), CONTACT_SHEET_GREY)
-        rows.append(torch.cat(list(chosen.over(grey).images), dim=-1))
-    pixels = torch.cat(rows, dim=-2).permute(1, 2, 0).mul(255).round().byte().numpy()
-    Image.fromarray(pixels, "RGB").save(dataset / CONTACT_SHEET_FILE)

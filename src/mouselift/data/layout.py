@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 
 from mouselift.atomic import atomic_folder, atomic_path
@@ -62,41 +64,75 @@ def write_sample(
         scene_from_world: World (mm) to scene.
         extra: Further JSON values for the top level of the file.
     """
-    cameras = views.cameras
+    pixels = torch.cat([views.images, views.masks], dim=-3).clamp(0, 1).mul(255).round().byte()
+    rgba = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    write_sample_pixels(
+        folder,
+        rgba,
+        views.cameras,
+        sample_id=sample_id,
+        frame_index=frame_index,
+        scene_from_world=scene_from_world,
+        extra=extra,
+    )
+
+
+def write_sample_pixels(
+    folder: Path,
+    rgba: UInt8[np.ndarray, "v h w 4"],
+    cameras: Cameras,
+    *,
+    sample_id: str,
+    frame_index: int,
+    scene_from_world: Similarity,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """As `write_sample`, from 8-bit pictures.
+
+    Args:
+        folder: DATASET/sample_000000; an existing one is replaced.
+        rgba: sRGB and straight alpha = mask.
+        cameras: (V,) pinhole, in the scene frame.
+        sample_id: Stored in the file.
+        frame_index: Stored in the file.
+        scene_from_world: World (mm) to scene.
+        extra: Further JSON values for the top level of the file.
+    """
     if cameras.distortion is not None:
         raise ValueError("samples hold pinhole cameras; undistort the views first")
-    frames, pictures = [], {}
-    pixels = torch.cat([views.images, views.masks], dim=-3).clamp(0, 1).mul(255).round().byte()
-    for i, rgba in enumerate(pixels.permute(0, 2, 3, 1).cpu().numpy()):
-        file_path = f"images/cam_{i:03d}.png"
-        pictures[file_path] = Image.fromarray(rgba, "RGBA")
-        K = cameras.K[i].double()
-        frame = {
-            "w": cameras.width,
-            "h": cameras.height,
-            "fx": K[0, 0].item(),
-            "fy": K[1, 1].item(),
-            "cx": K[0, 2].item(),
-            "cy": K[1, 2].item(),
-            "w2c": cameras.w2c[i].double().tolist(),
-            "file_path": file_path,
-            "view_name": cameras.names[i] if cameras.names else f"{i}",
-        }
-        if K[0, 1] != 0:
-            frame["skew"] = K[0, 1].item()
-        frames.append(frame)
     record = {
         "id": sample_id,
         "frame_index": frame_index,
         "scene_from_world": scene_from_world.matrix().double().tolist(),
         **(extra or {}),
-        "frames": frames,
+        "frames": [_frame_record(cameras, i) for i in range(len(cameras))],
     }
     with atomic_folder(folder) as partial:
         (partial / "images").mkdir()
-        for file_path, picture in pictures.items():
-            picture.save(partial / file_path)
+        for frame, picture in zip(record["frames"], rgba, strict=True):
+            (partial / frame["file_path"]).write_bytes(_png(picture))
         (partial / CAMERA_FILE).write_text(json.dumps(record, indent=1))
+
+
+def _frame_record(cameras: Cameras, index: int) -> dict[str, Any]:
+    K = cameras.K[index].double()
+    frame = {
+        "w": cameras.width,
+        "h": cameras.height,
+        "fx": K[0, 0].item(),
+        "fy": K[1, 1].item(),
+        "cx": K[0, 2].item(),
+        "cy": K[1, 2].item(),
+        "w2c": cameras.w2c[index].double().tolist(),
+        "file_path": f"images/cam_{index:03d}.png",
+        "view_name": cameras.names[index] if cameras.names else f"{index}",
+    }
+    return frame if K[0, 1] == 0 else {**frame, "skew": K[0, 1].item()}
+
+
+def _png(rgba: UInt8[np.ndarray, "h w 4"]) -> bytes:
+    """OpenCV encodes six times as fast as Pillow, in the same size."""
+    return cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))[1].tobytes()
 
 
 def read_sample(folder: Path, view_indices: Sequence[int] | None = None) -> Sample:

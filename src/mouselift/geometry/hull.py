@@ -50,7 +50,8 @@ def _carve_along(
 ) -> Float[Tensor, "*batch n s"]:
     """`carve` at distances along rays; a pinhole's homogeneous pixel is linear in them, which saves most work."""
     if cameras.distortion is not None:
-        raise ValueError("rays meet the hull of pinhole cameras; undistort the views first")
+        points = origins[..., None, :] + distances[..., None] * directions[..., None, :]
+        return carve(points.flatten(-3, -2), masks, cameras).reshape(distances.shape)
     at_origin = cameras.to_camera(origins[..., None, :, :]) @ cameras.K.mT  # (..., V, N, 3)
     per_unit = (directions[..., None, :, :] @ cameras.w2c[..., :3, :3].mT) @ cameras.K.mT
     homogeneous = [

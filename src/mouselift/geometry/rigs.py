@@ -25,6 +25,7 @@ FACELIFT_FRONT_DEG = -90.0  # FaceLift's subject faces -y: the front camera stan
 
 MOUSE_RIG_ELEVATION_DEG = 20.0  # a mouse stands on the ground: from slightly above it shows its back as well
 MOUSE_FOV_DEG = 30.0  # at 2.7 it frames 1.45 scene units, which hold 95 % of mice (167 mm) with the tail
+LEVEL_COSINE = 0.966  # of 15 degrees
 
 
 def pinhole_K(fov_deg: float, size_px: int) -> Float[Tensor, "3 3"]:
@@ -139,3 +140,33 @@ def turned_to(cameras: Cameras, azimuth_deg: Float[Tensor, "*#batch"]) -> Camera
     world_from_turned[..., 1, 0], world_from_turned[..., 0, 1] = angle.sin(), -angle.sin()
     world_from_turned[..., 2, 2] = world_from_turned[..., 3, 3] = 1
     return replace(cameras, w2c=cameras.w2c @ world_from_turned)
+
+
+def rig_up(cameras: Cameras) -> Float[Tensor, "3"]:
+    """Which way is up in the world of a real rig, judged by its cameras, which are mounted level as a rule.
+
+    Up is the direction most nearly perpendicular to the horizontal axes of all images; their vertical axes give its
+    sign. Cameras that look down do not bias it, cameras with roll do.
+
+    Args:
+        cameras: (V,) at least two that do not all look the same way.
+
+    Returns:
+        Unit vector, float64; exactly +Z when the estimate is within 15 degrees of it, which is what was meant then.
+    """
+    axes = cameras.c2w.double()
+    right, down = axes[..., :3, 0], axes[..., :3, 1]
+    up = torch.linalg.eigh(right.mT @ right).eigenvectors[:, 0]
+    up = up * torch.sign(-(down @ up).sum())
+    return up.new_tensor([0.0, 0.0, 1.0]) if float(up[2]) > LEVEL_COSINE else up
+
+
+def turn_to_z_up(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that takes `up` to +Z."""
+    target = up.new_tensor([0.0, 0.0, 1.0])
+    axis, cosine = torch.linalg.cross(up, target), float(up @ target)
+    if cosine < -1 + 1e-9:
+        return torch.diag(up.new_tensor([1.0, -1.0, -1.0]))
+    x, y, z = axis.tolist()
+    cross = up.new_tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return torch.eye(3, dtype=up.dtype) + cross + cross @ cross / (1 + cosine)

@@ -10,9 +10,10 @@ from mouselift.data.calibration.record import Calibration
 from mouselift.errors import InputError
 from mouselift.geometry.transforms import invert_rigid
 
-MIN_CAMERAS = 4  # fewer axes can meet by chance
-MEETS = 0.15  # the axes of a rig around a subject pass it within this share of their distance
-MISSES = 0.45  # and at least this share means that they do not
+MIN_CAMERAS = 5  # what fewer cameras have in common, they may have by chance
+# Length of the mean of the cameras' downward axes: below the first they share none, above the second they hang upright.
+ASKEW, UPRIGHT = 0.5, 0.95
+MEETS = 0.25  # the axes of a rig around a subject pass one point within this share of its distance
 
 
 def suspicious_pairs(calibration: Calibration, centre_mm: float = 1e-3, rotation: float = 1e-6) -> list[str]:
@@ -39,27 +40,33 @@ def suspicious_pairs(calibration: Calibration, centre_mm: float = 1e-3, rotation
 
 
 def check_rotations(calibration: Calibration) -> None:
-    """Refuse a rig whose cameras look nowhere together, but at one point once their matrices are turned round.
+    """Refuse a rig whose cameras hang askew as it is read, and upright once its matrices are turned round.
 
-    Both readings of a rotation are rotations, so only the rig as a whole tells them apart. Rigs of fewer than four
-    cameras, and those that look outwards, are never refused.
+    Both readings of a rotation are rotations, so only the rig as a whole tells them apart. Fewer than five cameras are
+    never refused, nor are rigs that are upright neither way, such as those that look down from all sides.
 
     Raises:
-        InputError: The axes miss each other as read and meet when R is transposed, or w2c is inverted.
+        InputError: The cameras are upright, and look at one point, when R is transposed or w2c inverted; not as read.
     """
-    if len(calibration.cameras) < MIN_CAMERAS:
-        return
     w2c = torch.stack([camera.w2c for camera in calibration.cameras])
-    as_read = axes_miss(w2c)
-    if as_read < MISSES:
+    found = uprightness(w2c)
+    if len(w2c) < MIN_CAMERAS or found > ASKEW:
         return
     transposed = w2c.clone()
     transposed[:, :3, :3] = w2c[:, :3, :3].mT
-    for other, cause in ((transposed, "R looks transposed"), (invert_rigid(w2c), "w2c looks like camera-to-world")):
-        if axes_miss(other) < MEETS:
-            raise InputError(
-                f"{calibration.source}: expected cameras that look at one subject, found axes that miss it; {cause}"
-            )
+    readings = {"R looks transposed": transposed, "w2c looks like camera-to-world": invert_rigid(w2c)}
+    cause = min(readings, key=lambda name: axes_miss(readings[name]))
+    expected = uprightness(readings[cause])
+    if expected > UPRIGHT and axes_miss(readings[cause]) < MEETS:
+        raise InputError(
+            f"{calibration.source}: expected upright cameras, found downward axes whose mean has length {found:.2f} "
+            f"as read and {expected:.2f} the other way round; {cause}"
+        )
+
+
+def uprightness(w2c: Float64[Tensor, "v 4 4"]) -> float:
+    """Length of the mean of the cameras' downward axes, in [0, 1]; 1 where all share one."""
+    return float(w2c[:, 1, :3].mean(0).norm())
 
 
 def axes_miss(w2c: Float64[Tensor, "v 4 4"]) -> float:

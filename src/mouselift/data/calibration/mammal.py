@@ -8,9 +8,9 @@ Two traps:
 - MAMMAL's own loader transposes R, T and K of the loaded object in place, and such objects were saved again. A K whose
   principal point stands in its last row says so, and R goes with it: nothing about a rotation by itself does.
 - K descends from a MATLAB calibration. Whether the pictures kept its origin, the first pixel at (1, 1), depends on what
-  undistorted them, and no value in the file tells. Measured by the tangency of silhouettes to epipolar lines (which shifts
-  of all pixels spoil) on a simulated recording with such a file, the first pixel is at (0, 0): offset (-0.01 +- 0.02,
-  0.2 +- 0.1) px. That is the default here; `pixel_origin="matlab"` reads the other.
+  undistorted them, and no value in the file tells. Measured by the tangency of silhouettes to epipolar lines (which
+  shifts of all pixels spoil) on a simulated recording with such a file, the first pixel is at (0, 0): offset
+  (-0.01 +- 0.02, 0.2 +- 0.1) px. That is the default here; `pixel_origin="matlab"` reads the other.
 """
 
 from collections.abc import Mapping
@@ -98,5 +98,7 @@ def _size(entry: Mapping[str, Any], where: str) -> tuple[int | None, int | None]
         return None, None
     shape = shapes.pop()
     if shapes or shape is None or len(shape) != 2:
-        raise InputError(f"{where}: expected mapx and mapy of one shape (H, W), found {shape} {' '.join(map(str, shapes))}")
+        raise InputError(
+            f"{where}: expected mapx and mapy of one shape (H, W), found {shape} {' '.join(map(str, shapes))}"
+        )
     return int(shape[0]), int(shape[1])

@@ -1,4 +1,4 @@
-"""What the readers of text and array formats share: values from files that may hold anything, named when they are wrong."""
+"""What the readers share: values out of files that may hold anything, and a clear word where they are wrong."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -98,12 +98,12 @@ def numbers(value: Any, where: str) -> np.ndarray:
     Raises:
         InputError: It holds something else than numbers.
     """
-    if isinstance(value, Mapping) and "data" in value:
-        value = value["data"]
+    array: Any = value["data"] if isinstance(value, Mapping) and "data" in value else value
     try:
-        if np.iscomplexobj(value):
+        array = np.asarray(array)
+        if array.dtype.kind not in "biufOUS":  # complex numbers would lose a part, dates their meaning
             raise TypeError
-        return np.asarray(value).astype(np.float64)
+        return array.astype(np.float64)
     except (ValueError, TypeError, OverflowError):
         raise InputError(f"{where}: expected numbers, found {_describe(value)}") from None
 

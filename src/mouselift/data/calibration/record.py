@@ -1,5 +1,7 @@
 """What every calibration reader returns: cameras in our conventions, checked as they are made."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +70,8 @@ class Calibration:
         try:
             _stack([camera], (1, 1) if camera.width is None or camera.height is None else (camera.width, camera.height))
         except ValueError as error:
-            raise InputError(f"{self.source}: camera {camera.name!r}: {error}") from None
+            found = re.sub(r"^camera( 0)?: ", "", str(error))  # it knows this one as number 0 of its batch
+            raise InputError(f"{self.source}: camera {camera.name!r}: {found}") from None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,8 +90,8 @@ class Calibration:
         Raises:
             InputError: The size is neither stated nor given, or sizes differ.
         """
-        stated = {camera.name: (camera.width, camera.height) for camera in self.cameras if camera.width is not None}
-        sizes = dict.fromkeys([*stated.values(), *([image_size] if image_size else [])])
+        stated = {c.name: (c.width, c.height) for c in self.cameras if c.width is not None and c.height is not None}
+        sizes = set(stated.values()) | ({image_size} if image_size else set())
         if not sizes or (image_size is None and len(stated) < len(self.cameras)):
             unknown = next(name for name in self.names if name not in stated)
             raise InputError(f"{self.source}: camera {unknown!r} has no image size; give width and height")
@@ -96,12 +99,30 @@ class Calibration:
             found = ", ".join(f"{name} {width}x{height}" for name, (width, height) in stated.items())
             wanted = f" and {image_size[0]}x{image_size[1]} was given" if image_size else ""
             raise InputError(f"{self.source}: expected one image size, found {found}{wanted}")
-        ((width, height),) = sizes
-        assert width is not None and height is not None  # checked when the calibration was made
-        return _stack(self.cameras, (width, height))
+        return _stack(self.cameras, sizes.pop())
+
+    def each(self, image_sizes: Sequence[tuple[int, int]]) -> tuple[Cameras, ...]:
+        """The cameras one by one, each with the size of its own pictures.
+
+        Args:
+            image_sizes: Width and height in pixels, one for each camera.
+
+        Returns:
+            Batch shape (1,) each, float64, mm, with their names.
+
+        Raises:
+            InputError: The file states another size.
+        """
+        for camera, size in zip(self.cameras, image_sizes, strict=True):
+            if camera.width is not None and (camera.width, camera.height) != tuple(size):
+                raise InputError(
+                    f"{self.source}: camera {camera.name!r}: expected pictures of {camera.width}x{camera.height} px, "
+                    f"found {size[0]}x{size[1]}"
+                )
+        return tuple(_stack([camera], size) for camera, size in zip(self.cameras, image_sizes, strict=True))
 
 
-def _stack(cameras: "list[CalibratedCamera] | tuple[CalibratedCamera, ...]", size: tuple[int, int]) -> Cameras:
+def _stack(cameras: Sequence[CalibratedCamera], size: tuple[int, int]) -> Cameras:
     pinhole = all(camera.distortion is None for camera in cameras)
     none = torch.zeros(5, dtype=torch.float64)
     return Cameras(

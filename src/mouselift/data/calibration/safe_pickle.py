@@ -10,6 +10,7 @@ import pickletools
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ import numpy as np
 from mouselift.data.calibration.parsing import read_bytes
 from mouselift.errors import InputError
 
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
 # What loading a damaged pickle raises, besides UnpicklingError (the pickle module's documentation).
 _DAMAGE = (
     pickle.UnpicklingError,
@@ -67,13 +66,13 @@ def _check_opcodes(content: bytes) -> None:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module in _ARRAY_MODULES and name in ("_reconstruct", "scalar"):
-            return _empty_array if name == "_reconstruct" else _scalar
-        if module in _NUMERIC_MODULES and name == "_frombuffer":
-            return _from_buffer
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        raise InputError(f"expected a pickle of numpy arrays and plain containers, found {module}.{name}")
+        # As numpy before 2.0 and Python 3 have it; protocols up to 2 are written with Python 2's names.
+        module = module.replace("numpy._core.", "numpy.core.").replace("__builtin__", "builtins")
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # only ever an argument of _reconstruct, which ignores it; None cannot be called
+        if (module, name) not in _ALLOWED:
+            raise InputError(f"expected a pickle of numpy arrays and plain containers, found {module}.{name}")
+        return partial(_ALLOWED[module, name])  # a new object each time: a pickle may set attributes on what it gets
 
 
 def _empty_array(*_: Any) -> np.ndarray:
@@ -93,8 +92,13 @@ def _from_buffer(buffer: bytes | bytearray, dtype: np.dtype, shape: tuple[int, .
 
 
 def _dtype(kind: str, *_: Any) -> np.dtype:
-    """The dtype's byte order arrives later, as its state."""
-    return np.dtype(kind)
+    """A new object, because its byte order and fields arrive later, as its state."""
+    return np.dtype(kind, align=False, copy=True)
+
+
+def _no_bytes() -> bytes:
+    """So b"" is written at protocol 2; `bytes` itself would also take a length."""
+    return b""
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -104,12 +108,14 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Callable[..., Any] | None] = {
-    ("numpy", "ndarray"): None,  # only ever an argument of _reconstruct, which ignores it; None cannot be called
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("numpy", "dtype"): _dtype,
-    ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "bytes"): _no_bytes,
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
-    ("builtins", "bytearray"): bytearray,
 }

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -21,6 +22,7 @@ Channels = Literal["rgb", "rgba", "mask"]
 PIXEL_FORMATS = {"rgb": ("rgb24", 3), "rgba": ("rgba", 4), "mask": ("gray", 1)}
 IRREGULAR = 0.5  # of the frame period: an interval that differs by more is a gap or a sign of a variable rate
 MANY = 0.05  # of all intervals: with more irregular ones than this, the rate varies
+SEEKABLE = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})  # containers that know where keyframes lie
 WORTH_A_SEEK = 16  # frames: less than that is decoded through, since a decoder starts with a delay
 
 
@@ -49,7 +51,7 @@ class VideoInfo:
         rotation_deg: What the file's metadata ask a player to turn the picture by; decoding does not.
         gaps: Missing frames.
         variable: Whether intervals between frames vary so much that they tell nothing of missing frames.
-        keyframes: Numbers of the frames where decoding may start.
+        keyframes: Numbers of the frames where decoding may start: only 0 where a container has no index of them.
         timestamps: Presentation time of each frame in the stream's units, increasing; None where a container (AVI)
             does not hold them: frames are then counted from the beginning.
     """
@@ -69,7 +71,9 @@ class VideoInfo:
     keyframes: Int64[np.ndarray, " k"]
     timestamps: Int64[np.ndarray, " n"] | None
 
-    def read(self, numbers: Iterable[int], channels: Channels, *, threads: int = 0) -> Iterator[UInt8[np.ndarray, "..."]]:
+    def read(
+        self, numbers: Iterable[int], channels: Channels, *, threads: int = 0
+    ) -> Iterator[UInt8[np.ndarray, "..."]]:
         """Decode these frames; see `read_video`."""
         return read_video(self, numbers, channels, threads=threads)
 
@@ -89,6 +93,7 @@ def scan_video(path: Path | str) -> VideoInfo:
         gaps, variable = _irregularities(stamps, period)
         span = len(stamps) - 1 + sum(gap.missing for gap in gaps)
         ticks_per_s = float(1 / stream.time_base) if stream.time_base else 1.0
+        seekable = in_order and container.format.name in SEEKABLE
         components = first.format.components
         return VideoInfo(
             path=path,
@@ -103,7 +108,7 @@ def scan_video(path: Path | str) -> VideoInfo:
             rotation_deg=first.rotation,
             gaps=gaps,
             variable=variable,
-            keyframes=np.flatnonzero(is_key).astype(np.int64),
+            keyframes=np.flatnonzero(is_key).astype(np.int64) if seekable else np.zeros(1, np.int64),
             timestamps=stamps if in_order else None,
         )
 
@@ -114,14 +119,14 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected a video, found an empty file (0 bytes)")
         container = av.open(str(path))
-    except av.error.InvalidDataError:
+    except InvalidDataError:
         raise InputError(f"{path}: expected a video, found no readable one (cut off while recording?)") from None
-    except (OSError, av.error.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise InputError(f"{path}: expected a video, found: {error.strerror}") from None
     with container:
         if not container.streams.video:
             kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
-            raise InputError(f"{path}: expected a video stream, found {kinds}")
+            raise InputError(f"{path}: expected a video stream, found {kinds} (cut off while recording?)")
         yield container, container.streams.video[0]
 
 
@@ -139,7 +144,7 @@ def _packets(
                 first = next(iter(packet.decode()), None)
             if packet.size and not packet.is_discard:  # size 0: the end; discard: before an edit list's start
                 packets.append((packet.pts, packet.dts, packet.is_keyframe))
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise InputError(f"{path}: damaged at frame {len(packets)}: {error.strerror}") from None
     if first is None or not packets:
         raise InputError(f"{path}: expected frames of video, found none that can be decoded")
@@ -159,7 +164,7 @@ def _ordered(
         return np.array(presented, np.int64)[order], keys[order], True
     decoded = [dts for _, dts, _ in packets if dts is not None]
     stamps = sorted(decoded) if len(decoded) == len(packets) else range(len(packets))
-    return np.array(stamps, np.int64), keys & (np.arange(len(keys)) == 0), False
+    return np.array(stamps, np.int64), keys, False
 
 
 def _period(stamps: Int64[np.ndarray, " n"]) -> float:
@@ -274,7 +279,7 @@ class _Decoder:
                     raise InputError(f"{path}: damaged at frame {number}")
                 self._number = number
                 return frame
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             near = max(self._number + 1, self._whole_from)
             raise InputError(f"{path}: damaged at or after frame {near}: {error.strerror}") from None
         raise InputError(f"{path}: expected frame {wanted}, found the end after frame {self._number}")
@@ -300,7 +305,7 @@ class _Decoder:
 def _picture(frame: VideoFrame, channels: Channels, reformatter: VideoReformatter) -> UInt8[np.ndarray, "..."]:
     pixel_format, depth = PIXEL_FORMATS[channels]
     if channels != "mask" or not _has_luma_plane(frame):
-        frame = reformatter.reformat(frame, format=pixel_format)
+        frame = reformatter.reformat(frame, format=pixel_format, threads=1)  # cameras already run side by side
     plane: Any = frame.planes[0]  # offers the buffer protocol
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height]
     pixels = np.ascontiguousarray(rows[:, : frame.width * depth])

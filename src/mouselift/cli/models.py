@@ -1,21 +1,15 @@
-"""The command line: `mouselift reconstruct`, `demo`, `synth`, `train`, `evaluate`."""
+"""Commands about models: `reconstruct`, `demo`, `train`, `evaluate`."""
 
-import logging
 import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
+from mouselift.cli.app import Out, app
 from mouselift.errors import InputError
-
-app = tyro.extras.SubcommandApp()
-Out = Annotated[Path, arg(aliases=["-o"])]
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 @app.command
@@ -95,35 +89,6 @@ def demo(out: Out = Path("demo_out"), overwrite: bool = True) -> None:
     """
     picture = Path(str(resources.files("mouselift"))) / "assets" / "demo_mouse.jpg"
     reconstruct(picture, out=out, overwrite=overwrite)
-
-
-@app.command
-def synth(
-    out: Out,
-    num: int,
-    val_share: float = 0.05,
-    first_seed: int = 0,
-    workers: int = 1,
-    config: Path | None = None,
-    overrides: Positional[tuple[str, ...]] = (),
-) -> None:
-    """Make synthetic mice with exact cameras, alpha and fur.
-
-    Args:
-        out: The dataset folder.
-        num: Number of samples.
-        val_share: Share of the samples, the last ones, that is held out.
-        first_seed: Seed of the first sample; sample i has seed first_seed + i.
-        workers: Processes.
-        config: YAML of a SynthConfig.
-        overrides: key=value for the configuration.
-    """
-    from mouselift.config import load_config
-    from mouselift.synth.scene import SynthConfig
-    from mouselift.synthesize import synthesize_dataset
-
-    settings = load_config(SynthConfig, config, overrides)
-    synthesize_dataset(settings, out, num, first_seed, workers, val_share=val_share)
 
 
 @app.command
@@ -212,25 +177,8 @@ def parse_views(text: str) -> list[int]:
         raise InputError(f"expected numbers of views as in 0,2,4, found {text!r}") from None
 
 
-def main() -> None:
-    """Run a command; what the user can mend is one line and exit status 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    try:
-        app.cli(prog="mouselift", description="One picture of a laboratory mouse in, a 3D Gaussian model out.")
-    except InputError as error:
-        sys.stderr.write(f"mouselift: error: {error}\n")
-        sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        sys.stderr.write("mouselift: interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
-
-
 def _report(summary: Mapping[str, Any], out: Path) -> None:
     lines = [f"{summary['num_gaussians']:,} Gaussians in {summary['total_s']:.1f} s"]
     lines += [f"  {seconds:7.2f} s  {stage}" for stage, seconds in summary["timings_s"].items()]
     lines += [f"results in {out}:"] + [f"  {path.name}" for path in sorted(out.iterdir())]
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m mouselift.cli`."""
+
+from mouselift.cli import main
+
+main()

@@ -1,0 +1,101 @@
+"""Commands about data: `synth`, `prepare`, `check`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from mouselift.cli.app import Out, app
+from mouselift.errors import InputError
+
+Calibration = Annotated[Path | None, arg(aliases=["-c"])]
+
+
+@app.command
+def synth(
+    out: Out,
+    num: int,
+    val_share: float = 0.05,
+    first_seed: int = 0,
+    workers: int = 1,
+    config: Path | None = None,
+    overrides: Positional[tuple[str, ...]] = (),
+) -> None:
+    """Make synthetic mice with exact cameras, alpha and fur.
+
+    Args:
+        out: The dataset folder.
+        num: Number of samples.
+        val_share: Share of the samples, the last ones, that is held out.
+        first_seed: Seed of the first sample; sample i has seed first_seed + i.
+        workers: Processes.
+        config: YAML of a SynthConfig.
+        overrides: key=value for the configuration.
+    """
+    from mouselift.config import load_config
+    from mouselift.synth.scene import SynthConfig
+    from mouselift.synthesize import synthesize_dataset
+
+    settings = load_config(SynthConfig, config, overrides)
+    synthesize_dataset(settings, out, num, first_seed, workers, val_share=val_share)
+
+
+@app.command
+def prepare(
+    recording: Positional[Path],
+    overrides: Positional[tuple[str, ...]] = (),
+    *,
+    out: Out,
+    calibration: Calibration = None,
+    config: Path | None = None,
+) -> None:
+    """Turn a calibrated recording with masks into a training set.
+
+    Args:
+        recording: Its folder, or a recording.yaml.
+        overrides: key=value for the configuration, as in every=9 max_samples=2000 preset=facelift size_px=512.
+        out: The dataset folder. A run that was cut off goes on where it stopped.
+        calibration: The calibration file, where the recording holds none or several.
+        config: YAML of a PrepareConfig.
+    """
+    from mouselift.config import load_config
+    from mouselift.data.recording import open_recording
+    from mouselift.export.dataset import write_contact_sheet
+    from mouselift.prepare import PrepareConfig
+    from mouselift.prepare import prepare as prepare_recording
+
+    settings = load_config(PrepareConfig, config, overrides)
+    opened = open_recording(recording, calibration=calibration)
+    sys.stdout.write("\n".join(opened.describe()) + "\n")
+    done = prepare_recording(opened, settings, out)
+    write_contact_sheet(out, done.samples)
+    lines = [f"{done.num_train} training and {done.num_val} validation samples in {out}"]
+    lines += [f"left out: instant {instant}, {why}" for instant, why in done.dropped.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@app.command
+def check(path: Positional[Path], *, out: Out, calibration: Calibration = None, overwrite: bool = False) -> None:
+    """Prove the geometry of a recording or a dataset, in figures and pictures.
+
+    Args:
+        path: A recording (folder or recording.yaml) or a dataset.
+        out: Folder for index.html, figures.json and the pictures.
+        calibration: The calibration file, where a recording holds none or several.
+        overwrite: Replace an output folder that has something in it.
+    """
+    from mouselift.check import check_dataset, check_recording, write_report
+    from mouselift.data.layout import SPLIT_FILES
+    from mouselift.data.recording import open_recording
+    from mouselift.export.result import check_output
+
+    check_output(out, overwrite)
+    if any((path / name).is_file() for name in SPLIT_FILES.values()):
+        report = check_dataset(path)
+    else:
+        report = check_recording(open_recording(path, calibration=calibration))
+    write_report(report, out)
+    sys.stdout.write("\n".join([*report.lines, f"report: {out / 'index.html'}"]) + "\n")
+    if report.failures:
+        raise InputError(f"{path}: {'; '.join(report.failures)}")

@@ -1,0 +1,219 @@
+"""What is decided before the first picture is cut out of a recording: instants, centres, scale, field of view."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from mouselift.data.consistency import GOOD_IOU, hull_iou, likely_cause
+from mouselift.data.recording import Recording, read_masks
+from mouselift.data.recording.check import require_sound
+from mouselift.data.segments import find_joins, smooth_track
+from mouselift.data.survey import Survey, Surveyor, survey_masks
+from mouselift.errors import InputError
+from mouselift.geometry import Cameras, Similarity
+from mouselift.geometry.rigs import FACELIFT_FOV_DEG, RIG_RADIUS, azimuth_elevation_deg, pinhole_K, rig_up, turn_to_z_up
+
+REACH_PERCENTILE = 99.5  # of the instants: one bad mask must not widen the view of a whole dataset
+REACH_MARGIN = 1.04
+MAX_DROPPED_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What becomes of a recording."""
+
+    preset: Literal["facelift", "tight"] = "tight"
+    """facelift: 50 degrees, what published weights expect. tight: the field of view that just holds the animal with its
+    tail, one for the whole dataset."""
+    size_px: int = 512
+    every: int = 1
+    """Use every n-th instant."""
+    max_samples: int | None = None
+    """At most so many, spread evenly over the recording."""
+    first: int = 0
+    last: int | None = None
+    """Instants to use: first to last, the latter included; None stands for the end."""
+    val_share: float = 0.1
+    gap_s: float = 0.5
+    """Between training and validation samples."""
+    smoothing_s: float = 0.02
+    """Standard deviation of the Gaussian that smooths the animal's centre in time."""
+    joins: tuple[int, ...] = ()
+    """Instants at which the recording was joined, besides those that are found."""
+    fps: float | None = None
+    """Instants a second, where the files do not say."""
+    min_hull_iou: float = GOOD_IOU
+    """Refuse cameras and masks that do not fit each other: the least overlap of each view's masks with their hull."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.size_px < 16 or (self.max_samples is not None and self.max_samples < 1):
+            raise InputError("expected every >= 1, size_px >= 16 and max_samples >= 1")
+        if not 0 <= self.val_share < 1 or self.gap_s < 0 or self.smoothing_s < 0 or self.first < 0:
+            raise InputError("expected val_share in [0, 1) and gap_s, smoothing_s and first not negative")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rig:
+    """The real cameras of a recording in a world whose +Z is up.
+
+    Attributes:
+        cameras: (1,) each, with its name and the size of its pictures; mm, in the order of the dataset's slots: by
+            azimuth.
+        order: Of the recording's views.
+        up_world: Up in the calibration's own world.
+        z_up_from_world: Rotation, calibration's world to this one.
+    """
+
+    cameras: tuple[Cameras, ...]
+    order: tuple[int, ...]
+    up_world: Float[Tensor, "3"]
+    z_up_from_world: Similarity
+
+    @cached_property
+    def centres(self) -> Float[Tensor, "v 3"]:
+        """Of projection, mm."""
+        return torch.cat([camera.centres for camera in self.cameras])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """All that is decided before the first picture is cut out.
+
+    Attributes:
+        rig: The cameras.
+        survey: What the masks say.
+        centres_mm: Smoothed, for the instants of `survey`.
+        cuts: Instants at which segments begin.
+        scale: Scene units per mm.
+        fov_deg: Of the virtual cameras.
+        usable: Indices into `survey.instants` that become samples.
+    """
+
+    rig: Rig
+    survey: Survey
+    centres_mm: np.ndarray
+    cuts: tuple[int, ...]
+    scale: float
+    fov_deg: float
+    usable: tuple[int, ...]
+
+
+def rig_of(recording: Recording) -> Rig:
+    """The cameras of a recording, upright and sorted by azimuth.
+
+    Raises:
+        InputError: The recording has no calibration.
+    """
+    if recording.calibration is None:
+        raise InputError(f"{recording.root}: expected a calibration, found none; name one with --calibration")
+    sizes = [view.frames.size for view in recording.views]
+    raw = recording.calibration.each(sizes)
+    up = rig_up(Cameras.cat([_unsized(camera) for camera in raw]))
+    upright = Similarity(
+        scale=torch.tensor(1.0, dtype=torch.float64), rotation=turn_to_z_up(up), translation=torch.zeros(3).double()
+    )
+    turned = [camera.transformed(upright) for camera in raw]
+    middle = torch.cat([camera.centres for camera in turned]).mean(0)
+    about = Similarity(scale=torch.tensor(1.0).double(), rotation=torch.eye(3).double(), translation=-middle)
+    azimuths = [float(azimuth_elevation_deg(camera.transformed(about))[0]) % 360 for camera in turned]
+    order = tuple(int(i) for i in np.argsort(azimuths, kind="stable"))
+    return Rig(cameras=tuple(turned[i] for i in order), order=order, up_world=up, z_up_from_world=upright)
+
+
+def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = True) -> Plan:
+    """Survey the masks and decide on everything that holds for the whole dataset.
+
+    Raises:
+        InputError: The recording does not fit together, has no masks, or too many instants cannot be used.
+    """
+    require_sound(recording)
+    rig = rig_of(recording)
+    if not recording.has_masks:
+        raise InputError(f"{recording.root}: expected masks of every camera, found none; make them: mouselift segment")
+    chosen = choose_instants(recording.num_instants, config)
+    looked_at = range(chosen[0], chosen[-1] + 1) if _masks_are_videos(recording) else chosen
+    masks = ((index, [row[i] for i in rig.order]) for index, row in read_masks(recording, looked_at))
+    bar = tqdm(masks, total=len(looked_at), desc="survey", unit="instant", disable=not progress)
+    surveyor = Surveyor(rig.cameras)
+    survey = survey_masks(iter(bar), chosen, surveyor)
+    wanted = [i for i in range(len(survey.instants)) if survey.chosen[i]]
+    usable = tuple(i for i in wanted if not survey.problems[i])
+    if len(usable) < (1 - MAX_DROPPED_SHARE) * len(wanted):
+        first = next(i for i in wanted if survey.problems[i])
+        raise InputError(
+            f"{recording.root}: expected masks that show one animal, found none in {len(wanted) - len(usable)} of "
+            f"{len(wanted)} instants; the first is {survey.instants[first]}: {survey.problems[first]}"
+        )
+    require_consistent(survey, surveyor, config.min_hull_iou, recording.root)
+    cuts = sorted({*config.joins, *(int(survey.instants[i]) for i in find_joins(survey.rough_mm))})
+    fps = config.fps or recording.fps or 1.0
+    positions = np.searchsorted(survey.instants, cuts)
+    centres = smooth_track(survey.centres_mm, survey.instants / fps, positions.tolist(), config.smoothing_s)
+    distances = np.linalg.norm(centres[list(usable), None] - rig.centres.numpy(), axis=-1)
+    reach = np.percentile(survey.reaches[list(usable)], REACH_PERCENTILE) * REACH_MARGIN
+    return Plan(
+        rig=rig,
+        survey=survey,
+        centres_mm=centres,
+        cuts=tuple(cuts),
+        scale=RIG_RADIUS / float(distances.mean()),
+        fov_deg=FACELIFT_FOV_DEG if config.preset == "facelift" else float(np.rad2deg(2 * np.arctan(reach))),
+        usable=usable,
+    )
+
+
+def require_consistent(survey: Survey, surveyor: Surveyor, min_hull_iou: float, where: Path) -> None:
+    """Refuse a recording whose cameras and masks do not fit each other.
+
+    Raises:
+        InputError: With the figure and, when a change of the cameras explains it, the likely cause.
+    """
+    overlaps = torch.stack([hull_iou(masks, surveyor.cameras) for masks in survey.evidence]).median(0).values
+    worst = int(overlaps.argmin())
+    if float(overlaps[worst]) >= min_hull_iou:
+        return
+    suspicion = likely_cause(survey.evidence[:2], surveyor.cameras)
+    cause = f"likely {suspicion.cause} (that gives {suspicion.iou:.2f})" if suspicion else "see `mouselift check`"
+    raise InputError(
+        f"{where}: expected masks that overlap their visual hull by {min_hull_iou:.2f} in every view, found "
+        f"{float(overlaps[worst]):.2f} in camera {surveyor.names[worst]}: {cause}"
+    )
+
+
+def choose_instants(num_instants: int, config: PrepareConfig) -> list[int]:
+    """Every n-th instant of the wanted stretch, thinned evenly to at most `max_samples`.
+
+    Raises:
+        InputError: Nothing remains.
+    """
+    last = num_instants - 1 if config.last is None else min(config.last, num_instants - 1)
+    chosen = list(range(config.first, last + 1, config.every))
+    if not chosen:
+        raise InputError(f"expected instants from {config.first} to {last}, found none: there are {num_instants}")
+    if config.max_samples is not None and len(chosen) > config.max_samples:
+        places = np.linspace(0, len(chosen) - 1, config.max_samples).round().astype(int)
+        chosen = [chosen[k] for k in places]
+    return chosen
+
+
+def virtual_cameras(rig: Rig, centre: Float[Tensor, "3"], fov_deg: float, size_px: int) -> Cameras:
+    """Pinhole cameras where the real ones stand that look at the animal; world, mm."""
+    K = pinhole_K(fov_deg, size_px).double()
+    return Cameras.cat([_unsized(camera) for camera in rig.cameras]).looking_at(centre, K, size_px)
+
+
+def _unsized(camera: Cameras) -> Cameras:
+    """The same place and direction, as a pinhole of no particular size: what a virtual camera is made from."""
+    return Cameras(K=camera.K, w2c=camera.w2c, width=1, height=1, names=camera.names)
+
+
+def _masks_are_videos(recording: Recording) -> bool:
+    """A video's frames are decoded one after the other anyway, so that looking at all of them costs little."""
+    return all(view.masks is not None and len(view.masks.videos) == len(view.masks.parts) for view in recording.views)

@@ -1,0 +1,182 @@
+"""From a recording to a training set: survey the masks, choose the frame, cut every view out of its frame once."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+import mouselift
+from mouselift.data.crop import crop_view
+from mouselift.data.layout import CAMERA_FILE, sample_folder_name, write_dataset, write_sample_pixels
+from mouselift.data.plan import Plan, PrepareConfig, make_plan, virtual_cameras
+from mouselift.data.recording import Recording, read_instants
+from mouselift.data.segments import split_blocks
+from mouselift.errors import InputError
+from mouselift.geometry import Cameras, Similarity
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What came out.
+
+    Attributes:
+        num_train: Samples.
+        num_val: Samples.
+        samples: Names of all sample folders.
+        dropped: Instants that could not be used, and why.
+        record: What `dataset.json` holds.
+    """
+
+    num_train: int
+    num_val: int
+    samples: tuple[str, ...]
+    dropped: dict[int, str]
+    record: dict[str, Any] = field(repr=False)
+
+
+def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress: bool = True) -> Prepared:
+    """Write a dataset.
+
+    Samples that are there already are left as they are, so a run that was cut off goes on where it stopped; the list
+    files and `dataset.json` are written last.
+
+    Args:
+        recording: From `open_recording`, with a calibration and masks.
+        config: How.
+        out: The dataset folder; made when missing.
+        progress: Show bars.
+
+    Raises:
+        InputError: The recording cannot be used, or the folder holds samples that were made otherwise.
+    """
+    planned = make_plan(recording, config, progress=progress)
+    survey = planned.survey
+    fingerprint = _fingerprint(recording, config, planned)
+    names = {i: sample_folder_name(k) for k, i in enumerate(planned.usable)}
+    missing = [i for i in planned.usable if not _is_finished(out / names[i], fingerprint)]
+    instants = read_instants(recording, [int(survey.instants[i]) for i in missing])
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(
+            total=len(names), initial=len(names) - len(missing), desc="crop", unit="sample", disable=not progress
+        )
+        for i, instant in zip(missing, instants, strict=True):
+            assert instant.masks is not None  # the plan needed them
+            centre = torch.from_numpy(planned.centres_mm[i])
+            virtual = virtual_cameras(planned.rig, centre, planned.fov_deg, config.size_px)
+            frames = [instant.frames[k] for k in planned.rig.order]
+            masks = [instant.masks[k] for k in planned.rig.order]
+            views = pool.map(crop_view, frames, masks, _each(planned.rig.cameras), _each([virtual]))
+            rgba = np.stack(list(views))
+            scene = scene_from_z_up(planned.scale, centre)
+            write_sample_pixels(
+                out / names[i],
+                rgba,
+                virtual.transformed(scene),
+                sample_id=names[i],
+                frame_index=int(survey.instants[i]),
+                scene_from_world=scene @ planned.rig.z_up_from_world,
+                extra={"made_from_sha256": fingerprint, "segment": _segment(planned, i)},
+            )
+            bar.update()
+        bar.close()
+    return _finish(recording, config, planned, out, names, fingerprint)
+
+
+def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:
+    """The animal's centre goes to the origin, lengths are scaled, directions stay."""
+    return Similarity(
+        scale=torch.tensor(scale, dtype=torch.float64),
+        rotation=torch.eye(3, dtype=torch.float64),
+        translation=-scale * centre.double(),
+    )
+
+
+def _each(batches: Sequence[Cameras]) -> Iterator[Cameras]:
+    return (batch[i] for batch in batches for i in range(len(batch)))
+
+
+def _segment(planned: Plan, index: int) -> int:
+    return int(np.searchsorted(planned.cuts, planned.survey.instants[index], side="right"))
+
+
+def _fingerprint(recording: Recording, config: PrepareConfig, planned: Plan) -> str:
+    """Of everything that a sample's pixels and cameras depend on."""
+    content = {
+        "config": asdict(config),
+        "calibration": [[c.K.tolist(), c.w2c.tolist(), c.names] for c in planned.rig.cameras],
+        "footage": [[view.name, view.frames.num_frames, view.frames.size] for view in recording.views],
+        "scale": planned.scale,
+        "fov_deg": planned.fov_deg,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_finished(folder: Path, fingerprint: str) -> bool:
+    file = folder / CAMERA_FILE
+    if not file.exists():
+        return False
+    found = json.loads(file.read_text()).get("made_from_sha256")
+    if found != fingerprint:
+        raise InputError(
+            f"{file}: expected a sample of this recording and configuration ({fingerprint}), found {found}; "
+            "use another folder"
+        )
+    return True
+
+
+def _finish(
+    recording: Recording, config: PrepareConfig, planned: Plan, out: Path, names: dict[int, str], fingerprint: str
+) -> Prepared:
+    survey = planned.survey
+    instants = survey.instants[list(planned.usable)]
+    gap = round(config.gap_s * (config.fps or recording.fps or 1.0))
+    split = split_blocks(instants, planned.cuts, config.val_share, gap)
+    samples = [names[i] for i in planned.usable]
+    splits = {
+        "train": [name for name, used in zip(samples, split.train, strict=True) if used],
+        "val": [name for name, used in zip(samples, split.val, strict=True) if used],
+    }
+    dropped = {int(survey.instants[i]): survey.problems[i] for i in range(len(survey.instants)) if survey.problems[i]}
+    clipped = int((survey.reaches[list(planned.usable)] > np.tan(np.deg2rad(planned.fov_deg / 2))).sum())
+    record: dict[str, Any] = {
+        "made_by": f"mouselift prepare {mouselift.__version__}",
+        "recording": recording.root.name,
+        "layout": recording.layout,
+        "calibration": None if recording.calibration is None else recording.calibration.source.name,
+        "config": asdict(config),
+        "made_from_sha256": fingerprint,
+        "scene_units_per_mm": planned.scale,
+        "fov_deg": planned.fov_deg,
+        "up_in_the_calibrations_world": planned.rig.up_world.tolist(),
+        "view_names": [name for camera in planned.rig.cameras for name in camera.names],
+        "cuts": list(planned.cuts),
+        "dropped": {str(instant): why for instant, why in dropped.items()},
+        "samples_whose_silhouette_leaves_the_picture": clipped,
+        "hull_volume_ml": _spread(survey.volumes_ml[list(planned.usable)]),
+    }
+    write_dataset(out, splits, record)
+    logger.info("%d training and %d validation samples in %s", len(splits["train"]), len(splits["val"]), out)
+    return Prepared(
+        num_train=len(splits["train"]),
+        num_val=len(splits["val"]),
+        samples=tuple(samples),
+        dropped=dropped,
+        record=record,
+    )
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    low, middle, high = np.percentile(values, [5, 50, 95]).round(3).tolist()
+    return {"5 %": low, "median": middle, "95 %": high}
