@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,13 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import mouselift
-from mouselift.data.crop import crop_view
+from mouselift.data.crop import crop_maps, crop_view
 from mouselift.data.layout import CAMERA_FILE, sample_folder_name, write_dataset, write_sample_pixels
 from mouselift.data.plan import Plan, PrepareConfig, make_plan, virtual_cameras
 from mouselift.data.recording import Recording, read_instants
 from mouselift.data.segments import split_blocks
 from mouselift.errors import InputError
-from mouselift.geometry import Cameras, Similarity
+from mouselift.geometry import Similarity
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +76,7 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
             virtual = virtual_cameras(planned.rig, centre, planned.fov_deg, config.size_px)
             frames = [instant.frames[k] for k in planned.rig.order]
             masks = [instant.masks[k] for k in planned.rig.order]
-            views = pool.map(crop_view, frames, masks, _each(planned.rig.cameras), _each([virtual]))
-            rgba = np.stack(list(views))
+            rgba = np.stack(list(pool.map(crop_view, frames, masks, crop_maps(planned.rig.lenses, virtual))))
             scene = scene_from_z_up(planned.scale, centre)
             write_sample_pixels(
                 out / names[i],
@@ -101,10 +99,6 @@ def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:
         rotation=torch.eye(3, dtype=torch.float64),
         translation=-scale * centre.double(),
     )
-
-
-def _each(batches: Sequence[Cameras]) -> Iterator[Cameras]:
-    return (batch[i] for batch in batches for i in range(len(batch)))
 
 
 def _segment(planned: Plan, index: int) -> int:

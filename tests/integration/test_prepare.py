@@ -12,7 +12,7 @@ from rig_recordings import AXES_MM, FPS, centre_at, rig, write_rig_recording
 
 from mouselift.data.calibration import read_cameras
 from mouselift.data.consistency import hull_iou
-from mouselift.data.crop import crop_view
+from mouselift.data.crop import crop_maps, crop_view
 from mouselift.data.layout import list_samples, read_sample
 from mouselift.data.plan import PrepareConfig, make_plan, virtual_cameras
 from mouselift.data.recording import open_recording, read_masks
@@ -154,7 +154,9 @@ def test_true_keypoints_reproject_into_the_crops(simulated: Path, prepared: Path
             for point, (x, y) in zip(points, real.project(points).tolist(), strict=True):
                 dot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)
                 dot = dot.round().astype(np.uint8)
-                alpha = crop_view(np.dstack([dot] * 3), dot, real, virtual)[..., 3].astype(float)
+                alpha = crop_view(np.dstack([dot] * 3), dot, crop_maps(real.reshape(1), virtual.reshape(1))[0])[
+                    ..., 3
+                ].astype(float)
                 rows_out, columns_out = np.indices(alpha.shape) + 0.5
                 found = [(columns_out * alpha).sum() / alpha.sum(), (rows_out * alpha).sum() / alpha.sum()]
                 expected = cameras[view].project(sample.scene_from_world.apply(point.float())[None])[0]

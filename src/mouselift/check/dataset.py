@@ -1,10 +1,8 @@
 """Is a dataset fit to train on? Its lists, its cameras, and whether the alpha channels agree with them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +15,18 @@ from mouselift.check.hulls import (
     median_iou,
     weigh,
 )
-from mouselift.check.pictures import LEGEND, Stage, ViewPicture, checkerboard, close_up, whole
-from mouselift.check.report import CheckReport, Findings, Shown, Table
-from mouselift.check.rig import add_rig, camera_figures
-from mouselift.data.layout import CAMERA_FILE, DATASET_FILE, SPLIT_FILES, Sample, list_samples, read_sample
+from mouselift.check.lists import check_lists
+from mouselift.check.pictures import OUTLINES, Stage, ViewPicture, checkerboard, close_up, whole
+from mouselift.check.report import CheckReport, Findings, Shown
+from mouselift.check.rig import add_rig
+from mouselift.data.consistency import GOOD_IOU
+from mouselift.data.layout import Sample, read_sample
 from mouselift.errors import InputError
 from mouselift.export.overlay import draw_label, sheet
 from mouselift.geometry import Cameras
 from mouselift.geometry.rigs import RIG_RADIUS
 
-AXIS_LENGTH, FLOOR_STEP = 0.5, 0.2  # scene units
+AXIS_LENGTH, FLOOR_STEP = 0.35, 0.2  # scene units
 CELL_PX, MAX_COLUMNS = 220, 8
 MAX_OFFSET = 0.35  # scene units: how far the subject's middle may be from the origin
 SCENE_HALF = 1.0  # the subject lies inside [-1, 1]^3
@@ -59,10 +59,7 @@ def check_dataset(root: Path, num_samples: int = 6) -> CheckReport:
         InputError: The folder is no dataset.
     """
     findings = Findings()
-    splits = _splits(root)
-    record = _record(root)
-    findings.lines.append(f"dataset      {root}: {record.get('made_by', f'no {DATASET_FILE}')}")
-    folders = _check_splits(findings, root, splits, record)
+    folders = check_lists(findings, root)
     examined = _examine(findings, folders, num_samples)
     if examined:
         _describe_views(findings, examined)
@@ -70,77 +67,6 @@ def check_dataset(root: Path, num_samples: int = 6) -> CheckReport:
         _check_masks(findings, root, examined)
         _add_pictures(findings, examined)
     return findings.report("Check of a dataset", str(root))
-
-
-def _splits(root: Path) -> dict[str, list[Path]]:
-    """The sample folders of each split that has a list with something in it."""
-    found, problem = {}, None
-    for split in SPLIT_FILES:
-        try:
-            found[split] = list_samples(root, split)
-        except InputError as error:  # one list may be empty or missing, not both
-            problem = error
-    if not found and problem is not None:
-        raise problem
-    return found
-
-
-def _record(root: Path) -> dict[str, Any]:
-    """`dataset.json`; empty for sets that other tools made."""
-    file = root / DATASET_FILE
-    if not file.exists():
-        return {}
-    try:
-        found = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: expected JSON, found: {error}") from None
-    return found if isinstance(found, dict) else {}
-
-
-def _check_splits(
-    findings: Findings, root: Path, splits: dict[str, list[Path]], record: dict[str, Any]
-) -> list[Path]:
-    """Count the samples, find missing and shared ones, and measure the gap between the splits; returns those there."""
-    for split in SPLIT_FILES.keys() - splits.keys():
-        findings.notes.append(f"the split {split} is empty")
-    missing = [folder for folders in splits.values() for folder in folders if not (folder / CAMERA_FILE).is_file()]
-    if missing:
-        findings.failures.append(
-            f"{root}: expected a folder with {CAMERA_FILE} for every sample that is listed, found none for "
-            f"{len(missing)}; the first is {missing[0].name}"
-        )
-    shared = set(splits.get("train", ())) & set(splits.get("val", ()))
-    if shared:
-        findings.failures.append(
-            f"{root}: expected samples in one split each, found {len(shared)} in both, such as {min(shared).name}"
-        )
-    counts = {split: len(folders) for split, folders in splits.items()}
-    counted = ", ".join(f"{count} {split}" for split, count in counts.items())
-    gap = _gap(splits) if "recording" in record else None
-    said = "" if gap is None else f"; {gap} instants apart"
-    findings.lines.append(f"samples      {counted}{said}")
-    findings.figures |= {"made_by": record.get("made_by"), "samples": counts, "gap_between_splits_instants": gap}
-    if gap is not None and gap <= 1:
-        findings.failures.append(
-            f"{root}: expected a gap between training and validation samples, found neighbouring instants in both"
-        )
-    present = [folder for folders in splits.values() for folder in folders if folder not in missing]
-    return sorted(set(present))
-
-
-def _gap(splits: dict[str, list[Path]]) -> int | None:
-    """Smallest distance in time between a training and a validation sample of one recording, in its instants."""
-    train, val = (np.array([_instant(folder) for folder in splits.get(split, ())]) for split in SPLIT_FILES)
-    if not len(train) or not len(val):
-        return None
-    return int(np.abs(train[:, None] - val[None]).min())
-
-
-def _instant(folder: Path) -> int:
-    try:
-        return int(json.loads((folder / CAMERA_FILE).read_text())["frame_index"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError):
-        return -(10**9)  # unknown, and reported elsewhere: far from all
 
 
 def _examine(findings: Findings, folders: Sequence[Path], number: int) -> list[Examined]:
@@ -214,7 +140,9 @@ def _check_places(findings: Findings, root: Path, examined: Sequence[Examined]) 
     scales = torch.stack([one.sample.scene_from_world.scale.double() for one, _ in known])
     if bool((scales != 1).all()):  # 1 is what sets without a world have
         volumes = torch.tensor([subject.volume_ml for _, subject in known]).double() / scales**3
-        check_volume(findings, float(volumes.median()), str(root))
+        medians = median_iou([one.evidence for one, _ in known if one.evidence])
+        if medians is not None and float(medians.min()) >= GOOD_IOU:  # else a hull has no meaning
+            check_volume(findings, float(volumes.median()), str(root))
         findings.figures["hull_volume_ml"] = float(volumes.median())
         findings.lines.append(f"hull volume  {float(volumes.median()):.1f} ml (median)")
 
@@ -243,11 +171,18 @@ def _check_masks(findings: Findings, root: Path, examined: Sequence[Examined]) -
     if any(len(one.cameras) != len(first) for one in examined):
         findings.unproven.append("masks against cameras: samples have different numbers of views")
         return
-    # Cameras differ between samples, so a cause is looked for in the worst sample alone.
-    worst = min((one for one in examined if one.evidence), key=lambda one: float(one.evidence.iou.mean()))
-    ordered = [worst.evidence, *(one for one in evidence if one is not worst.evidence)]
-    assert worst.evidence is not None  # by the line above
-    add_hull_failure(findings, str(root), [e for e in ordered if e is not None], worst.cameras)
+    # Cameras differ between samples, so a cause is looked for in one alone.
+    usable = [
+        (float(one.evidence.iou.mean()), k)
+        for k, one in enumerate(examined)
+        if one.evidence and not one.evidence.is_empty
+    ]
+    if not usable:
+        findings.failures.append(f"{root}: expected an animal in every view, found a view without in every sample")
+        return
+    worst = examined[min(usable)[1]]
+    telling = [one for one in (worst.evidence,) if one is not None]
+    add_hull_failure(findings, str(root), evidence, worst.cameras, telling)
     add_hull_table(findings, first.names, evidence, "sample")
     findings.figures["moments"] = [
         {"sample": one.label, "hull_iou": dict(zip(first.names, one.iou.tolist(), strict=True)), "problem": one.problem}
@@ -266,7 +201,8 @@ def _add_pictures(findings: Findings, examined: Sequence[Examined]) -> None:
             row.append(picture)
         rows.append(row)
         titles.append(f"{one.sample.sample_id}   frame {one.sample.frame_index}")
-    caption = f"{LEGEND} of the scene, {AXIS_LENGTH} long, at its origin. A grid of {FLOOR_STEP} lies under the hull."
+    axes = f"Axes of the scene: x red, y green, z blue, {AXIS_LENGTH} long."
+    caption = f"{OUTLINES} {axes} A grid of {FLOOR_STEP} lies at the lowest point of the hull."
     findings.overview = Shown(pixels=sheet(rows, titles), caption=caption)
     one = examined[len(examined) // 2]
     for v in _columns(len(one.cameras)):
@@ -305,6 +241,6 @@ def _view(one: Examined, v: int) -> ViewPicture:
 
 
 def _spread(values: torch.Tensor, style: str) -> str:
-    """"2.70", or "2.61 to 2.79" where they differ."""
+    """One number, or the smallest and the largest where they differ."""
     low, high = (format(float(value), style) for value in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"

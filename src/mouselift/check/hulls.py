@@ -18,7 +18,6 @@ MAX_UNUSABLE_SHARE = 0.2  # as `prepare` allows
 MOUSE_ML, PLAUSIBLE_ML = (15.0, 60.0), (5.0, 200.0)  # of the visual hull, which is larger than the animal
 TYPICAL_ML = 35.0
 UNITS_MM = {"metres": 1000.0, "inches": 25.4, "centimetres": 10.0, "tenths of a millimetre": 0.1, "micrometres": 0.001}
-DIAGNOSED = 2  # instants that a cause is looked for in
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +29,7 @@ class HullEvidence:
         masks: Of all views, [0, 1].
         hull: The visual hull's silhouettes.
         iou: Overlap of mask and hull, each view.
+        is_empty: Some view's mask is.
         clipped: Views whose mask touches the picture's border.
         subject: The hull's place and extent; None where there is none.
         problem: Why the masks cannot be used; empty when they can.
@@ -39,6 +39,7 @@ class HullEvidence:
     masks: Float[Tensor, "v 1 h w"]
     hull: Float[Tensor, "v 1 h w"]
     iou: Float[Tensor, "v"]
+    is_empty: bool
     clipped: tuple[bool, ...]
     subject: Subject | None
     problem: str
@@ -61,6 +62,7 @@ def weigh(label: str, masks: Float[Tensor, "v 1 h w"], cameras: Cameras) -> Hull
         masks=masks,
         hull=hull,
         iou=overlap,
+        is_empty=bool(empty),
         clipped=tuple(border.flatten(1).any(1).tolist()),
         subject=subject,
         problem=problem,
@@ -69,13 +71,14 @@ def weigh(label: str, masks: Float[Tensor, "v 1 h w"], cameras: Cameras) -> Hull
 
 def median_iou(evidence: Sequence[HullEvidence]) -> Float[Tensor, "v"] | None:
     """Of every view, over the moments whose masks are not empty; None when there are none."""
-    usable = [one.iou for one in evidence if not one.problem.endswith("empty")]
+    usable = [one.iou for one in evidence if not one.is_empty]
     return torch.stack(usable).median(0).values if usable else None
 
 
 def failing_views(medians: Float[Tensor, "v"], names: Sequence[str]) -> str:
     """The views below the threshold, with their figures."""
-    return ", ".join(f"{value:.2f} in {name}" for name, value in zip(names, medians.tolist(), strict=True) if value < GOOD_IOU)
+    found = zip(names, medians.tolist(), strict=True)
+    return ", ".join(f"{value:.2f} in camera {name}" for name, value in found if value < GOOD_IOU)
 
 
 def add_hull_failure(
@@ -83,6 +86,7 @@ def add_hull_failure(
     where: str,
     evidence: Sequence[HullEvidence],
     cameras: Cameras,
+    telling: Sequence[HullEvidence],
     sequence: Sequence[Float[Tensor, "v 1 h w"]] = (),
 ) -> None:
     """Fail, with the figures and the likely cause, when a view's masks do not overlap their hull.
@@ -91,22 +95,23 @@ def add_hull_failure(
         findings: Added to.
         where: What was looked at.
         evidence: Of all moments.
-        cameras: That saw them, named.
+        cameras: That saw `telling`, named.
+        telling: Those moments among them, without empty masks, that a cause is looked for in.
         sequence: Masks of consecutive instants, to look for a shift in time.
     """
     medians = median_iou(evidence)
-    unusable = [one for one in evidence if one.problem.endswith("empty")]
-    for one in unusable:
-        findings.notes.append(f"{one.label}: {one.problem}")
+    unusable = [one for one in evidence if one.is_empty]
+    findings.notes += [f"{one.label}: {one.problem}" for one in unusable]
     if len(unusable) > MAX_UNUSABLE_SHARE * len(evidence):
         findings.failures.append(
             f"{where}: expected masks of every camera, found {len(unusable)} of {len(evidence)} moments with empty ones"
         )
     if medians is None or float(medians.min()) >= GOOD_IOU:
         return
-    telling = [one.masks for one in evidence if not one.problem.endswith("empty")][:DIAGNOSED]
-    suspicion = diagnose(telling, cameras, sequence)
-    cause = f"{suspicion.cause} (mended, the IoU is {suspicion.iou:.2f})" if suspicion else "no simple change explains it"
+    suspicion = diagnose([one.masks for one in telling], cameras, sequence)
+    cause = (
+        f"{suspicion.cause} (mended, the IoU is {suspicion.iou:.2f})" if suspicion else "no simple change explains it"
+    )
     findings.failures.append(
         f"{where}: expected masks and hull to agree (IoU of {GOOD_IOU:.2f} or more in every camera), found "
         f"{failing_views(medians, cameras.names)}; likely cause: {cause}"

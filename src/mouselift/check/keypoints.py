@@ -109,7 +109,7 @@ def add_keypoints(findings: Findings, keypoints: Keypoints, rig: Rig) -> None:
     if bad:
         findings.failures.append(
             f"{keypoints.source}: expected 2D keypoints within {MAX_ERROR_PX:g} px of {compared}, found a median "
-            f"of {', '.join(bad)}; likely cause: another calibration or another order of cameras"
+            f"of {', '.join(bad)}; likely cause: another calibration, order or timing of the cameras"
         )
     elif max(rms) > MAX_ERROR_PX:
         worst = int(np.nanargmax(rms))
@@ -139,9 +139,7 @@ def _of_mammal(recording: Recording, folder: Path, rig: Rig, instants: list[int]
     if len({view.shape for view in views}) > 1:
         raise InputError(f"{folder}: expected as many keypoints in every view, found {[v.shape[1] for v in views]}")
     found = torch.from_numpy(np.stack(views))
-    return Keypoints(
-        pixels=found, points_mm=_triangulated(found, rig), instants=chosen, given=False, source=folder
-    )
+    return Keypoints(pixels=found, points_mm=_triangulated(found, rig), instants=chosen, given=False, source=folder)
 
 
 def _of_dannce(recording: Recording, path: Path, rig: Rig) -> Keypoints | None:

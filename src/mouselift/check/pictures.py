@@ -14,9 +14,9 @@ from mouselift.geometry import Cameras
 
 MASK_COLOUR, HULL_COLOUR = (60, 225, 255), (255, 84, 160)
 MEASURED_COLOUR, EXPECTED_COLOUR = (255, 214, 74), (255, 255, 255)
-LEGEND = (
+OUTLINES = (
     "Blue: border of the mask. Pink: border of the visual hull of all masks, projected back; where it leaves the blue "
-    "line, the other cameras contradict this mask. Axes: x red, y green, z blue"
+    "line, the other cameras contradict this mask."
 )
 CLOSE_UP_PX, CLOSE_UP_MARGIN = 440, 1.5
 MIN_CLOSE_UP_SHARE = 0.12  # of the picture's width
@@ -84,7 +84,7 @@ def close_up(view: ViewPicture, stage: Stage | None) -> UInt8[np.ndarray, "h w 3
     window = (left / width, top / height, side / width, side / height)
     mask, hull = (None if layer is None else _cut(layer, window) for layer in (view.mask, view.hull))
     _draw(picture, resized, mask, hull, stage)
-    _draw_points(picture, view, np.array([left, top]), CLOSE_UP_PX / side, radius_px=3.0)
+    _draw_points(picture, view, np.array([left, top], np.float64), CLOSE_UP_PX / side, radius_px=3.0)
     return picture
 
 

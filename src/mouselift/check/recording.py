@@ -17,7 +17,7 @@ from mouselift.check.hulls import (
     weigh,
 )
 from mouselift.check.keypoints import Keypoints, add_keypoints, read_keypoints
-from mouselift.check.pictures import LEGEND, Stage, ViewPicture, close_up, whole
+from mouselift.check.pictures import OUTLINES, Stage, ViewPicture, close_up, whole
 from mouselift.check.report import CheckReport, Findings, Shown
 from mouselift.check.rig import add_rig
 from mouselift.data.calibration import suspicious_pairs
@@ -31,8 +31,9 @@ from mouselift.errors import InputError
 from mouselift.export.overlay import draw_label, sheet
 
 AXIS_MM, FLOOR_STEP_MM = 20.0, 20.0
-CELL_PX = 300
+SHEET_PX, MAX_CELL_PX = 1800, 440
 MAX_SHIFT = 5  # frames
+DIAGNOSED = 2  # instants that a cause is looked for in
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +71,7 @@ def check_recording(recording: Recording, num_instants: int = 6) -> CheckReport:
     keypoints = None if rig is None else _keypoints(recording, rig, findings, num_instants)
     looks = _looks(recording, rig, surveyor, _instants(recording, num_instants, keypoints), findings)
     if surveyor is not None and recording.has_masks and looks:
-        _weigh_masks(recording, surveyor, [look.evidence for look in looks if look.evidence], findings)
+        _weigh_masks(recording, surveyor, looks, findings)
     if not recording.has_masks:
         findings.unproven.append(
             "masks against cameras: there are no masks of all cameras; `mouselift segment` makes them"
@@ -143,43 +144,51 @@ def _looks(
     return looks
 
 
-def _weigh_masks(
-    recording: Recording, surveyor: Surveyor, evidence: Sequence[HullEvidence], findings: Findings
-) -> None:
+def _weigh_masks(recording: Recording, surveyor: Surveyor, looks: Sequence[Look], findings: Findings) -> None:
     """Hull overlap, its likely cause when it is bad, volume, and masks that the picture's border cuts."""
+    weighed = [(look.instant, look.evidence) for look in looks if look.evidence is not None]
+    evidence = [one for _, one in weighed]
     medians = median_iou(evidence)
-    sequence = []
-    if medians is not None and float(medians.min()) < GOOD_IOU:
-        worst = min(evidence, key=lambda one: float(one.iou.mean()) if not one.problem.endswith("empty") else 2.0)
-        sequence = _neighbours(recording, surveyor, int(worst.label.split()[-1]))
-    add_hull_failure(findings, str(recording.root), evidence, surveyor.cameras, sequence)
+    telling = [one for one in evidence if not one.is_empty][:DIAGNOSED]
+    sequence, agree = [], medians is not None and float(medians.min()) >= GOOD_IOU
+    if medians is not None and not agree:
+        worst = min((float(one.iou.mean()), instant) for instant, one in weighed if not one.is_empty)
+        sequence = _neighbours(recording, surveyor, worst[1], findings)
+    add_hull_failure(findings, str(recording.root), evidence, surveyor.cameras, telling, sequence)
     add_hull_table(findings, surveyor.names, evidence, "instant")
     volumes = [one.subject.volume_ml for one in evidence if one.subject is not None]
     if volumes:
-        check_volume(findings, float(np.median(volumes)), str(recording.root))
-        findings.lines.append(f"hull volume  {np.median(volumes):.1f} ml (median)")
+        findings.lines.append(f"hull volume  {np.median(volumes):.3g} ml (median)")
+        if agree:  # a hull of masks that contradict each other has no meaning
+            check_volume(findings, float(np.median(volumes)), str(recording.root))
     cut = {name: sum(one.clipped[v] for one in evidence) for v, name in enumerate(surveyor.names)}
     touching = [f"camera {name} in {count} of {len(evidence)} instants" for name, count in cut.items() if count]
     if touching:
         findings.notes.append(f"the picture's border cuts the mask: {', '.join(touching)}")
     findings.figures["moments"] = [
         {
-            "instant": int(one.label.split()[-1]),
+            "instant": instant,
             "hull_iou": dict(zip(surveyor.names, one.iou.tolist(), strict=True)),
             "hull_volume_ml": None if one.subject is None else one.subject.volume_ml,
             "centre_mm": None if one.subject is None else one.subject.centre.tolist(),
             "problem": one.problem,
         }
-        for one in evidence
+        for instant, one in weighed
     ]
 
 
-def _neighbours(recording: Recording, surveyor: Surveyor, instant: int) -> list[Float[Tensor, "v 1 h w"]]:
-    """Masks of consecutive instants about one; fewer near the ends, as many on both sides."""
+def _neighbours(
+    recording: Recording, surveyor: Surveyor, instant: int, findings: Findings
+) -> list[Float[Tensor, "v 1 h w"]]:
+    """Masks of consecutive instants about one, as many on both sides: fewer near the ends."""
     reach = min(MAX_SHIFT, instant, recording.num_instants - 1 - instant)
     order = rig_of(recording).order
-    rows = read_masks(recording, range(instant - reach, instant + reach + 1))
-    return [surveyor.shrink([masks[v] for v in order]) for _, masks in rows] if reach else []
+    try:
+        rows = read_masks(recording, range(instant - reach, instant + reach + 1))
+        return [surveyor.shrink([masks[v] for v in order]) for _, masks in rows]
+    except InputError as error:
+        findings.failures.append(str(error))
+        return []
 
 
 def _stages(looks: Sequence[Look], rig: Rig | None, keypoints: Keypoints | None) -> list[Stage | None]:
@@ -226,26 +235,33 @@ def _add_pictures(
     for look, stage in zip(looks, stages, strict=True):
         row = []
         for v, name in enumerate(names):
-            picture = whole(_view(look, v, rig, keypoints), stage, CELL_PX)
+            picture = whole(_view(look, v, rig, keypoints), stage, min(SHEET_PX // len(names), MAX_CELL_PX))
             iou = "" if look.evidence is None else f"   IoU {look.evidence.iou[v]:.2f}"
             draw_label(picture, f"{name}{iou}")
             row.append(picture)
         rows.append(row)
-    floor = " A grid of 20 mm lies at the lowest point of the hull." if any(s and s.floor_z for s in stages) else ""
-    caption = f"{LEGEND}, 20 mm long.{floor}" if rig is not None else "The pictures as they are; there are no cameras."
     findings.overview = Shown(
-        pixels=sheet(rows, [f"instant {look.instant}" for look in looks]), caption=f"{caption}"
+        pixels=sheet(rows, [f"instant {look.instant}" for look in looks]), caption=_caption(looks, stages, rig)
     )
     middle = len(looks) // 2
     look, stage = looks[middle], stages[middle]
-    for v, name in enumerate(names):
-        dots = " Yellow: keypoints; white rings: where their 3D points project." if keypoints is not None else ""
-        findings.close_ups.append(
-            Shown(
-                pixels=close_up(_view(look, v, rig, keypoints), stage),
-                caption=f"Camera {name} at instant {look.instant}.{dots}",
-            )
-        )
+    views = [_view(look, v, rig, keypoints) for v in range(len(names))]
+    dots = " Yellow: keypoints; white rings: where their 3D points project." if views[0].points else ""
+    findings.close_ups += [
+        Shown(pixels=close_up(view, stage), caption=f"Camera {name} at instant {look.instant}.{dots}")
+        for name, view in zip(names, views, strict=True)
+        if view.mask is not None or view.points  # else nobody knows where to look
+    ]
+
+
+def _caption(looks: Sequence[Look], stages: Sequence[Stage | None], rig: Rig | None) -> str:
+    if rig is None:
+        return "The pictures as they are: without cameras nothing can be drawn on them."
+    axes = "Axes: x red, y green, z blue, 20 mm long"
+    if not any(look.evidence for look in looks):
+        return f"{axes}, at the point that the cameras look at or, where there are keypoints, in their middle."
+    floor = " A grid of 20 mm lies at the lowest point of the hull." if any(s and s.floor_z for s in stages) else ""
+    return f"{OUTLINES} {axes}, in the middle of the hull.{floor}"
 
 
 def _view(look: Look, v: int, rig: Rig | None, keypoints: Keypoints | None) -> ViewPicture:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mouselift.atomic import atomic_folder
 from mouselift.export import report_html
-from mouselift.export.report_html import Cell, Html
+from mouselift.export.report_html import Cell, Html, Tone
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -152,9 +152,9 @@ def write_report(report: CheckReport, out: Path) -> None:
 
 def to_html(report: CheckReport) -> str:
     """The page."""
-    tone = "bad" if report.failures else "warn" if report.unproven else "good"
+    tone: Tone = "bad" if report.failures else "warn" if report.unproven else "good"
     parts = [report_html.heading(report.title, report.source), report_html.verdict(tone, report.verdict)]
-    lists = [
+    lists: list[tuple[str, tuple[str, ...], Tone]] = [
         ("What is wrong", report.failures, "bad"),
         ("What could not be checked", report.unproven, "warn"),
         ("Worth knowing", report.notes, "plain"),

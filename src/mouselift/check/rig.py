@@ -106,8 +106,16 @@ def add_rig(
         Table(
             title="Cameras",
             intro=f"Seen from {about}. Azimuth counter-clockwise about +Z, from +X; the gap is to the next camera.",
-            header=("camera", "azimuth", "gap", "elevation", f"distance ({unit})", "focal length (px)", "field of view")
-            + ("off its axis",),
+            header=(
+                "camera",
+                "azimuth",
+                "gap",
+                "elevation",
+                f"distance ({unit})",
+                "focal length (px)",
+                "field of view",
+                "off its axis",
+            ),
             rows=tuple(
                 (
                     row.name,

@@ -15,7 +15,7 @@ from mouselift.geometry.hull import enter_hull
 from mouselift.geometry.transforms import rigid
 
 RAY_SAMPLES = 64
-MAX_RAYS = 1500  # of a mask's pixels; more do not change the second digit
+MAX_RAYS = 600  # of a mask's pixels; more do not change the second digit
 GOOD_IOU = 0.8
 CLEARLY_BETTER = 0.1
 MIN_WITNESSES = 3  # cameras that must agree before another one is called wrong
@@ -123,10 +123,13 @@ def diagnose(
     odd = odd_one_out(frames, cameras)
     if odd is None:
         return cause
-    shift = likely_shift(sequence, cameras, max_shift=(len(sequence) - 1) // 2, views=(odd,)) if sequence else None
-    candidates = [found for found in (shift, likely_focal(frames, cameras, odd)) if found and found.iou >= GOOD_IOU]
-    if candidates:
-        return max(candidates, key=lambda found: found.iou)
+    if len(sequence) > 1:
+        shift = likely_shift(sequence, cameras, max_shift=(len(sequence) - 1) // 2, views=(odd,))
+        if shift is not None and shift.iou >= GOOD_IOU:
+            return shift
+    focal = likely_focal(frames, cameras, odd)
+    if focal is not None and focal.iou >= GOOD_IOU:
+        return focal
     others = [v for v in range(len(cameras)) if v != odd]
     return Suspicion(
         cause=f"camera {_names(cameras)[odd]} does not fit the others, in its calibration, pictures or masks",
@@ -206,10 +209,8 @@ def likely_shift(
             masks[v] = sequence[middle + shift][v]
             score = _score([masks], cameras)
             if score > (best.iou if best else before + CLEARLY_BETTER):
-                way = f"is {-shift} ahead of" if shift < 0 else f"lags {shift} behind"
-                best = Suspicion(
-                    cause=f"the video of camera {_names(cameras)[v]} {way} the others, in frames", iou=score
-                )
+                way = f"is {-shift} frames ahead" if shift < 0 else f"lags by {shift} frames"
+                best = Suspicion(cause=f"the video of camera {_names(cameras)[v]} {way}", iou=score)
     return best
 
 

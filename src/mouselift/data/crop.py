@@ -31,8 +31,44 @@ class PixelWindow:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CropMap:
+    """Where the pixels of a framed picture lie in the frame it is cut out of.
+
+    Attributes:
+        nodes: Pixel coordinates in the frame of the centres of the picture's cells, and of one more ring of cells; NaN
+            where the lens does not see.
+        fine: Samples along each pixel, so that a frame that is finer than the picture is averaged.
+        width: Of the picture.
+        height: Of the picture.
+    """
+
+    nodes: Float64[np.ndarray, "r c 2"]
+    fine: int
+    width: int
+    height: int
+
+
+def crop_maps(raw: Cameras, virtual: Cameras) -> list[CropMap]:
+    """The maps of several cameras.
+
+    Args:
+        raw: (V,) the cameras that took the frames, lens and all; their image size does not matter.
+        virtual: (V,) pinhole cameras at the same centres, of the pictures' size.
+
+    Raises:
+        ValueError: A virtual camera does not stand where its real one stands.
+    """
+    nodes = raw_from_virtual(raw, virtual, _cell_centres(virtual.width), _cell_centres(virtual.height)).numpy()
+    ratios = (raw.K[:, 0, 0] / virtual.K[:, 0, 0]).tolist()
+    return [
+        CropMap(nodes=nodes[v], fine=max(1, round(ratio)), width=virtual.width, height=virtual.height)
+        for v, ratio in enumerate(ratios)
+    ]
+
+
 def crop_view(
-    frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], raw: Cameras, virtual: Cameras
+    frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], crop: CropMap
 ) -> UInt8[np.ndarray, "s s 4"]:
     """What the virtual camera would have seen of the subject, straight from the frame.
 
@@ -42,67 +78,62 @@ def crop_view(
     Args:
         frame: sRGB, as decoded.
         mask: Foreground, 255 inside.
-        raw: () the camera that took the frame, lens and all.
-        virtual: () pinhole at the same centre, of the result's size.
+        crop: From `crop_maps`.
 
     Returns:
         Straight colour and alpha = mask. Colours farther than a few pixels from the mask are black.
-
-    Raises:
-        ValueError: The cameras have different centres, or the frame is not of the camera's size.
     """
-    if frame.shape[:2] != (raw.height, raw.width) or mask.shape != frame.shape[:2]:
-        raise ValueError(f"expected {raw.width}x{raw.height} px, found frame {frame.shape} and mask {mask.shape}")
-    result = np.zeros((virtual.height, virtual.width, 4), np.uint8)
+    result = np.zeros((crop.height, crop.width, 4), np.uint8)
     subject = _bounds(mask)
-    if subject is None:
-        return result
-    nodes = raw_from_virtual(raw, virtual, _cell_centres(virtual.width), _cell_centres(virtual.height)).numpy()
-    cells = _cells_of(subject, nodes)
+    cells = None if subject is None else _cells_of(subject, crop.nodes)
     if cells is None:
         return result
-    fine = max(1, round(float(raw.K[0, 0] / virtual.K[0, 0])))
-    where = _interpolated(nodes, cells, fine)
-    source = _source(frame, mask, where)
-    if source is None:
+    around = crop.nodes[cells.top : cells.bottom + 2, cells.left : cells.right + 2]
+    window = _window_around(around, mask.shape[1], mask.shape[0])
+    if window is None:
         return result
-    pixels, window = source
-    corner = (window.left + 0.5, window.top + 0.5)  # OpenCV puts the centre of the first pixel at 0
-    sampled = cv2.remap(pixels, where - np.float32(corner), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    if fine > 1:
-        sampled = cv2.resize(sampled, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA)
-    near = cv2.dilate(sampled[..., 3], np.ones((2 * COLOUR_MARGIN_PX + 1,) * 2, np.uint8)) > 0
-    sampled[..., :3] *= near[..., None]
+    corner = np.float32((window.left + 0.5, window.top + 0.5))  # OpenCV puts the centre of the first pixel at 0
+    where = _interpolated(around - corner, crop.fine)
+    colours, alpha = (
+        _averaged(cv2.remap(pixels[window.slices], where, None, cv2.INTER_LINEAR), crop.fine)
+        for pixels in (frame, mask)
+    )
+    near = cv2.dilate(alpha, np.ones((2 * COLOUR_MARGIN_PX + 1,) * 2, np.uint8))
     rows, columns = cells.top * CELL_PX, cells.left * CELL_PX
-    shown = result[rows : rows + sampled.shape[0], columns : columns + sampled.shape[1]]
-    shown[:] = sampled[: shown.shape[0], : shown.shape[1]]
+    shown = result[rows : rows + len(alpha), columns : columns + alpha.shape[1]]
+    height, width = shown.shape[:2]
+    shown[..., :3] = cv2.bitwise_and(colours, colours, mask=near)[:height, :width]
+    shown[..., 3] = alpha[:height, :width]
     return result
 
 
 def raw_from_virtual(
     raw: Cameras, virtual: Cameras, columns: Float[Tensor, "w"], rows: Float[Tensor, "h"]
-) -> Float[Tensor, "h w 2"]:
-    """Pixels of the raw frame that pixels of the virtual camera see, exactly.
+) -> Float[Tensor, "*batch h w 2"]:
+    """Pixels of the raw frames that pixels of virtual cameras see, exactly.
 
     Args:
-        raw: () with or without distortion.
-        virtual: () pinhole at the same centre.
-        columns: Horizontal pixel coordinates in the virtual picture.
+        raw: With or without distortion.
+        virtual: Pinhole cameras at the same centres, batch shape as `raw`.
+        columns: Horizontal pixel coordinates in the virtual pictures.
         rows: Vertical ones.
 
     Returns:
         float64; NaN where the lens does not see.
 
     Raises:
-        ValueError: The centres differ by more than a millionth of the distance from the world's origin.
+        ValueError: Centres differ by more than a hundred-thousandth of their distance from the world's origin.
     """
     raw, virtual = raw.to(torch.float64), virtual.to(torch.float64)
-    apart = float((raw.centres - virtual.centres).norm())
-    if apart > 1e-5 * (1 + float(raw.centres.norm())):
-        raise ValueError(f"a virtual camera must stand where the real one stands, found it {apart:.3g} away")
+    apart = (raw.centres - virtual.centres).norm(dim=-1)
+    if bool((apart > 1e-5 * (1 + raw.centres.norm(dim=-1))).any()):
+        raise ValueError(
+            f"a virtual camera must stand where the real one stands, found it {float(apart.max()):.3g} away"
+        )
     y, x = torch.meshgrid(rows.double(), columns.double(), indexing="ij")
-    points = virtual.unproject(torch.stack([x, y], dim=-1).flatten(0, 1), torch.ones(x.numel(), dtype=torch.float64))
-    return raw.project(points).reshape(*x.shape, 2)
+    pixels = torch.stack([x, y], dim=-1).flatten(0, 1).expand(*raw.batch_shape, -1, 2)
+    points = virtual.unproject(pixels, torch.ones(pixels.shape[:-1], dtype=torch.float64))
+    return raw.project(points).reshape(*raw.batch_shape, *x.shape, 2)
 
 
 def _cell_centres(size: int) -> Float[Tensor, "n"]:
@@ -132,27 +163,29 @@ def _cells_of(subject: PixelWindow, nodes: Float64[np.ndarray, "r c 2"]) -> Pixe
     return PixelWindow(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
-def _interpolated(nodes: Float64[np.ndarray, "r c 2"], cells: PixelWindow, fine: int) -> Float32[np.ndarray, "h w 2"]:
-    """The map at `fine` samples along each pixel of the cells, bilinear between the nodes.
+def _interpolated(around: Float64[np.ndarray, "r c 2"], fine: int) -> Float32[np.ndarray, "h w 2"]:
+    """The map at `fine` samples along each pixel of the inner cells, bilinear between the nodes.
 
     Where the lens does not see, the map points far outside every frame.
     """
-    around = nodes[cells.top : cells.bottom + 2, cells.left : cells.right + 2]
     known = np.nan_to_num(around, nan=NOWHERE_PX).astype(np.float32)
     scale = CELL_PX * fine
     return cv2.resize(known, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)[scale:-scale, scale:-scale]
 
 
-def _source(
-    frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], where: Float32[np.ndarray, "a b 2"]
-) -> tuple[UInt8[np.ndarray, "c d 4"], PixelWindow] | None:
-    """The part of the frame that the map reads, colour and mask together."""
-    height, width = mask.shape
-    left, top = np.maximum(where.min((0, 1)), 0)
-    right, bottom = np.minimum(where.max((0, 1)), (width, height))
-    window = PixelWindow(
-        max(int(left) - 2, 0), max(int(top) - 2, 0), min(int(right) + 3, width), min(int(bottom) + 3, height)
-    )
+def _window_around(nodes: Float64[np.ndarray, "r c 2"], width: int, height: int) -> PixelWindow | None:
+    """The part of the frame that lies between the nodes, or None."""
+    with np.errstate(invalid="ignore"):
+        left, top = np.maximum(np.nanmin(nodes, axis=(0, 1)), 0)
+        right, bottom = np.minimum(np.nanmax(nodes, axis=(0, 1)), (width, height))
     if right <= left or bottom <= top:
         return None
-    return np.dstack([frame[window.slices], mask[window.slices]]), window
+    return PixelWindow(
+        max(int(left) - 2, 0), max(int(top) - 2, 0), min(int(right) + 3, width), min(int(bottom) + 3, height)
+    )
+
+
+def _averaged(pixels: UInt8[np.ndarray, "h w *c"], fine: int) -> UInt8[np.ndarray, "h2 w2 *c"]:
+    if fine == 1:
+        return pixels
+    return cv2.resize(pixels, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA)

@@ -1,6 +1,6 @@
 """What is decided before the first picture is cut out of a recording: instants, centres, scale, field of view."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from mouselift.data.consistency import GOOD_IOU, hull_iou, likely_cause
 from mouselift.data.recording import Recording, read_masks
 from mouselift.data.recording.check import require_sound
 from mouselift.data.segments import find_joins, smooth_track
-from mouselift.data.survey import Survey, Surveyor, survey_masks
+from mouselift.data.survey import Survey, Surveyor, joined, survey_masks
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
 from mouselift.geometry.rigs import FACELIFT_FOV_DEG, RIG_RADIUS, azimuth_elevation_deg, pinhole_K, rig_up, turn_to_z_up
@@ -77,6 +77,11 @@ class Rig:
     z_up_from_world: Similarity
 
     @cached_property
+    def lenses(self) -> Cameras:
+        """(V,) where the cameras stand and what they see, without their image sizes, which may differ."""
+        return joined([_unsized(camera) for camera in self.cameras])
+
+    @cached_property
     def centres(self) -> Float[Tensor, "v 3"]:
         """Of projection, mm."""
         return torch.cat([camera.centres for camera in self.cameras])
@@ -115,7 +120,7 @@ def rig_of(recording: Recording) -> Rig:
         raise InputError(f"{recording.root}: expected a calibration, found none; name one with --calibration")
     sizes = [view.frames.size for view in recording.views]
     raw = recording.calibration.each(sizes)
-    up = rig_up(Cameras.cat([_unsized(camera) for camera in raw]))
+    up = rig_up(joined([_unsized(camera) for camera in raw]))
     upright = Similarity(
         scale=torch.tensor(1.0, dtype=torch.float64), rotation=turn_to_z_up(up), translation=torch.zeros(3).double()
     )
@@ -206,12 +211,11 @@ def choose_instants(num_instants: int, config: PrepareConfig) -> list[int]:
 def virtual_cameras(rig: Rig, centre: Float[Tensor, "3"], fov_deg: float, size_px: int) -> Cameras:
     """Pinhole cameras where the real ones stand that look at the animal; world, mm."""
     K = pinhole_K(fov_deg, size_px).double()
-    return Cameras.cat([_unsized(camera) for camera in rig.cameras]).looking_at(centre, K, size_px)
+    return rig.lenses.looking_at(centre, K, size_px)
 
 
 def _unsized(camera: Cameras) -> Cameras:
-    """The same place and direction, as a pinhole of no particular size: what a virtual camera is made from."""
-    return Cameras(K=camera.K, w2c=camera.w2c, width=1, height=1, names=camera.names)
+    return replace(camera, width=1, height=1)
 
 
 def _masks_are_videos(recording: Recording) -> bool:

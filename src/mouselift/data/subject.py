@@ -11,7 +11,7 @@ from mouselift.geometry import Cameras, pixel_centres
 from mouselift.geometry.hull import carve, voxel_grid
 
 FOREGROUND = 0.5
-HULL_VOXELS = 36  # along each edge of the cube around the animal: 3 mm for a mouse with its tail
+HULL_VOXELS = 24  # along each edge of the cube around the animal: about 5 mm for a mouse with its tail
 MIN_VIEWS = 2
 CUBE_MARGIN = 1.25
 

@@ -1,7 +1,7 @@
 """A first pass over a recording's masks: where the animal is, how far it reaches, and which instants are unusable."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -26,7 +26,6 @@ class Survey:
         chosen: The instants that shall become samples; the fields below are filled for them only.
         centres_mm: Centre of the visual hull, NaN where there is none.
         volumes_ml: Of the visual hull.
-        areas: Share of each picture that the mask covers.
         reaches: Tangent of the largest angle, at any camera, between the hull's centre and its silhouette.
         problems: Why an instant cannot be used; empty when it can.
         evidence: Masks of a few usable instants at the survey's size, to judge the cameras by.
@@ -37,7 +36,6 @@ class Survey:
     chosen: Bool[np.ndarray, "t"]
     centres_mm: Float64[np.ndarray, "t 3"]
     volumes_ml: Float64[np.ndarray, "t"]
-    areas: Float64[np.ndarray, "t v"]
     reaches: Float64[np.ndarray, "t"]
     problems: tuple[str, ...]
     evidence: tuple[Float[Tensor, "v 1 h w"], ...]
@@ -52,22 +50,50 @@ class Surveyor:
         Args:
             cameras: (1,) each, in the world (mm); their sizes are those of the masks and may differ.
         """
-        width = SURVEY_WIDTH_PX
-        height = round(width * cameras[0].height / cameras[0].width)
-        small = [camera.resized(width, height) for camera in cameras]
+        factor = max(1, round(cameras[0].width / SURVEY_WIDTH_PX))
+        width, height = cameras[0].width // factor, cameras[0].height // factor
+        small = []
+        for camera in cameras:
+            across, down = camera.width // width, camera.height // height
+            small.append(camera.cropped(0, 0, width * across, height * down).resized(width, height))
         self.names = tuple(name for camera in cameras for name in camera.names) or tuple(map(str, range(len(small))))
-        self.cameras = _joined(small)
+        self.cameras = joined(small)
         self._directions = _pixel_directions(self.cameras)
 
     def shrink(self, masks: Sequence[UInt8[np.ndarray, "_ _"]]) -> Float[Tensor, "v 1 h w"]:
         """Masks of all views at the survey's size, in [0, 1]."""
-        size = (self.cameras.width, self.cameras.height)
-        small = [cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for mask in masks]
-        return torch.from_numpy(np.stack(small))[:, None].float() / 255
+        width, height = self.cameras.width, self.cameras.height
+        small = np.empty((len(masks), height, width), np.uint8)
+        for mask, result in zip(masks, small, strict=True):
+            across, down = mask.shape[1] // width, mask.shape[0] // height  # whole factors are many times faster
+            cv2.resize(mask[: height * down, : width * across], (width, height), result, interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(small)[:, None].float() / 255
 
-    def rough_centre(self, masks: Float[Tensor, "v 1 h w"]) -> Float[Tensor, "3"]:
-        """The quick estimate: the masks' centroids, triangulated."""
-        return triangulate(measure_silhouettes(masks).centroids, self.cameras)
+    def rough_centre(self, masks: Sequence[UInt8[np.ndarray, "_ _"]]) -> Float[Tensor, "3"]:
+        """The quick estimate: centroids of every few pixels of the masks, triangulated."""
+        width, height = self.cameras.width, self.cameras.height
+        centroids = torch.full((len(masks), 2), torch.nan, dtype=torch.float64)
+        for v, mask in enumerate(masks):
+            across, down = mask.shape[1] // width, mask.shape[0] // height
+            moments = cv2.moments(np.ascontiguousarray(mask[down // 2 :: down, across // 2 :: across]))
+            if moments["m00"] > 0:
+                centroids[v, 0] = moments["m10"] / moments["m00"] + 0.5
+                centroids[v, 1] = moments["m01"] / moments["m00"] + 0.5
+        return triangulate(centroids, self.cameras)
+
+    def look(self, masks: Float[Tensor, "v 1 h w"], row: "_Row") -> None:
+        """Fill in centre, volume and reach, or the problem."""
+        found = measure_silhouettes(masks)
+        empty = [name for name, area in zip(self.names, found.areas.tolist(), strict=True) if area == 0]
+        if empty:
+            row.problem = f"empty mask of {', '.join(empty)}"
+            return
+        subject = locate(masks, self.cameras, found)
+        if subject is None:
+            row.problem = "the silhouettes have no volume in common"
+            return
+        row.centre, row.volume_ml = subject.centre.numpy(), subject.volume_ml
+        row.reach = self.reach(masks, subject.centre)
 
     def reach(self, masks: Float[Tensor, "v 1 h w"], centre: Float[Tensor, "3"]) -> float:
         """Tangent of the largest angle between the centre and any silhouette."""
@@ -91,48 +117,38 @@ def survey_masks(
     wanted, rows, evidence = frozenset(chosen), [], []
     witnesses = {sorted(wanted)[k] for k in np.linspace(0, len(wanted) - 1, NUM_WITNESSES).round().astype(int)}
     for index, full in instants:
-        masks = surveyor.shrink(full)
-        found = measure_silhouettes(masks)
-        row = {
-            "instant": index,
-            "rough": triangulate(found.centroids, surveyor.cameras).numpy(),
-            "centre": np.full(3, np.nan),
-            "volume": np.nan,
-            "areas": found.areas.numpy(),
-            "reach": np.nan,
-            "problem": "",
-        }
-        if index in wanted:
-            empty = [name for name, area in zip(surveyor.names, found.areas.tolist(), strict=True) if area == 0]
-            subject = None if empty else locate(masks, surveyor.cameras, found)
-            if empty:
-                row["problem"] = f"empty mask of {', '.join(empty)}"
-            elif subject is None:
-                row["problem"] = "the silhouettes have no volume in common"
-            else:
-                row.update(
-                    centre=subject.centre.numpy(),
-                    volume=subject.volume_ml,
-                    reach=surveyor.reach(masks, subject.centre),
-                )
-                if index in witnesses:
-                    evidence.append(masks)
+        row = _Row(instant=index, rough=surveyor.rough_centre(full), chosen=index in wanted)
+        if row.chosen:
+            masks = surveyor.shrink(full)
+            surveyor.look(masks, row)
+            if index in witnesses and not row.problem:
+                evidence.append(masks)
         rows.append(row)
     return Survey(
-        instants=np.array([row["instant"] for row in rows], np.int64),
-        rough_mm=np.stack([row["rough"] for row in rows]),
-        chosen=np.array([row["instant"] in wanted for row in rows], bool),
-        centres_mm=np.stack([row["centre"] for row in rows]),
-        volumes_ml=np.array([row["volume"] for row in rows], np.float64),
-        areas=np.stack([row["areas"] for row in rows]),
-        reaches=np.array([row["reach"] for row in rows], np.float64),
-        problems=tuple(row["problem"] for row in rows),
+        instants=np.array([row.instant for row in rows], np.int64),
+        rough_mm=np.stack([row.rough.numpy() for row in rows]),
+        chosen=np.array([row.chosen for row in rows], bool),
+        centres_mm=np.stack([row.centre for row in rows]),
+        volumes_ml=np.array([row.volume_ml for row in rows], np.float64),
+        reaches=np.array([row.reach for row in rows], np.float64),
+        problems=tuple(row.problem for row in rows),
         evidence=tuple(evidence),
     )
 
 
-def _joined(cameras: Sequence[Cameras]) -> Cameras:
-    """One batch, with distortion when any has it."""
+@dataclass(kw_only=True)
+class _Row:
+    instant: int
+    rough: Float[Tensor, "3"]
+    chosen: bool
+    centre: Float64[np.ndarray, "3"] = field(default_factory=lambda: np.full(3, np.nan))
+    volume_ml: float = np.nan
+    reach: float = np.nan
+    problem: str = ""
+
+
+def joined(cameras: Sequence[Cameras]) -> Cameras:
+    """One batch of cameras of one size, float64, with distortion when any has it."""
     none = torch.zeros(1, 5, dtype=torch.float64)
     pinhole = all(camera.distortion is None for camera in cameras)
     return Cameras(

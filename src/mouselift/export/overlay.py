@@ -49,11 +49,10 @@ def draw_line(
     picture: UInt8[np.ndarray, "h w 3"], pixels: Float[np.ndarray, "n 2"], colour: Rgb, thickness_px: int = 1
 ) -> None:
     """Draw through pixels, interrupted where one is NaN or far outside the picture."""
-    size = np.array(picture.shape[1::-1])
-    with np.errstate(invalid="ignore"):
-        good = ((pixels > -FAR * size) & (pixels < (1 + FAR) * size)).all(-1)
-    for run in np.split(np.arange(len(pixels)), np.flatnonzero(np.diff(good)) + 1):
-        if len(run) > 1 and good[run[0]]:
+    with np.errstate(invalid="ignore"):  # NaN is not near
+        near = np.abs(pixels / picture.shape[1::-1] - 0.5).max(axis=-1) < FAR
+    for run in np.split(np.arange(len(pixels)), np.flatnonzero(near[1:] != near[:-1]) + 1):
+        if len(run) > 1 and near[run[0]]:
             _polyline(picture, pixels[run], colour, thickness_px, closed=False)
 
 

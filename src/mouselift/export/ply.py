@@ -6,10 +6,12 @@ Two comments, which other programs skip, tell in which frame a file is: `mouseli
 scene_from_world`, a 4x4 matrix row by row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -80,7 +82,9 @@ def write_ply(
         write_ply_to(file, placed, degree=degree, minimal=minimal)
 
 
-def write_ply_to(file: BinaryIO, placed: PlacedGaussians, *, degree: int | None = None, minimal: bool = False) -> None:
+def write_ply_to(
+    file: BufferedIOBase, placed: PlacedGaussians, *, degree: int | None = None, minimal: bool = False
+) -> None:
     """As `write_ply`, into an open file."""
     gaussians = placed.gaussians
     if gaussians.batch_shape:
@@ -125,7 +129,7 @@ def read_placed_ply(path: Path | str) -> PlacedGaussians:
         raise InputError(f"{path}: expected a PLY file, found: {error.strerror}") from error
 
 
-def read_ply_from(file: BinaryIO, path: Path) -> PlacedGaussians:
+def read_ply_from(file: BufferedIOBase, path: Path) -> PlacedGaussians:
     """As `read_placed_ply`, from an open file that messages shall call `path`."""
     table = read_vertices(file, path)
     units, scene_from_world = _read_place(table.comments, path)
@@ -207,6 +211,8 @@ def _gaussians(table: VertexTable, path: Path) -> Gaussians:
 def _finite_columns(table: VertexTable, names: Sequence[str], path: Path) -> Float[Tensor, "n k"]:
     """Refuse what is not finite, except infinite logits: they are opacities of exactly 0 or 1."""
     values = torch.from_numpy(table.columns(names))
+    if math.isfinite(values.sum()):  # one pass over the usual file
+        return values
     good = ~values.isnan() if names == OPACITY else values.isfinite()
     if not bool(good.all()):
         row, column = (int(i) for i in (~good).nonzero()[0])

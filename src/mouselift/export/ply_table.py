@@ -1,9 +1,10 @@
 """The table of vertices in a PLY file: binary of either byte order or ascii, scalar properties of any type."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float32
@@ -53,7 +54,7 @@ class VertexTable:
         return chosen
 
 
-def read_vertices(file: BinaryIO, path: Path) -> VertexTable:
+def read_vertices(file: BufferedIOBase, path: Path) -> VertexTable:
     """Read the header and the vertices; elements after them are left alone.
 
     Args:
@@ -65,7 +66,10 @@ def read_vertices(file: BinaryIO, path: Path) -> VertexTable:
     """
     lines, comments = _read_header(file, path)
     layout = _read_layout(lines, path)
-    body = file.read()
+    start = file.tell()
+    size = file.seek(0, os.SEEK_END) - start
+    file.seek(start)
+    body = file.read(size)  # with its size known, it is read in place; without, it is copied once more
     rows = _read_ascii(body, layout, path) if layout.encoding == "ascii" else _read_binary(body, layout, path)
     return VertexTable(rows=rows, comments=comments)
 
@@ -80,7 +84,7 @@ class _Layout:
     more_follows: bool
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[list[list[str]], tuple[str, ...]]:
+def _read_header(file: BufferedIOBase, path: Path) -> tuple[list[list[str]], tuple[str, ...]]:
     """The words of each header line between `ply` and `end_header`, and the comments apart."""
     if file.readline(MAX_LINE_BYTES).strip() != b"ply":
         raise InputError(f"{path}: expected a PLY file, found another kind of file")

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mouselift.export.overlay import AXIS_COLOURS, INK, PAPER, Rgb, draw_line, draw_points, draw_text
+from mouselift.export.overlay import AXIS_COLOURS, INK, PAPER, Rgb, draw_line, draw_points, draw_text, text_size
 from mouselift.geometry import Cameras
 
 QUIET, RING, SUBJECT = (140, 146, 156), (222, 224, 228), (214, 92, 44)
 CAMERA_COLOURS = ((38, 98, 190), (20, 135, 120), (150, 80, 180), (196, 110, 20), (60, 140, 50), (190, 55, 95))
 FRUSTUM_SHARE = 0.22  # of the mean distance: how far frustums are drawn
+LABEL_PX = 15
+SHOWN_GAP_DEG = 10.0  # narrower gaps have no room for a figure
 MARGIN_PX, HEADER_PX, FOOTER_PX = 64, 48, 52
 
 
@@ -117,7 +119,7 @@ def _draw_cameras(
     frustums: Sequence[Float[Tensor, "4 3"]],
 ) -> None:
     for v in range(len(cameras)):
-        colour = CAMERA_COLOURS[v % len(CAMERA_COLOURS)]
+        colour = _colour(v)
         eye, corners = panel.pixels(places[v]), panel.pixels(frustums[v])
         tint = picture.copy()
         hull = cv2.convexHull(np.vstack([eye, corners]).round().astype(np.int32))
@@ -139,15 +141,17 @@ def _azimuths(
     """Names and azimuths outside the cameras, the gaps between neighbours inside their ring."""
     azimuths = torch.rad2deg(torch.atan2(offsets[:, 1], offsets[:, 0])) % 360
     order = azimuths.argsort().tolist()
-    for v, camera in enumerate(cameras):
+    labels = _Labels(picture, panel)
+    for v in order:
         outward = offsets[v, :2] / offsets[v, :2].norm().clamp_min(1e-9)
-        x, y = panel.pixels(centre + offsets[v]) + outward.numpy() * (30, -26)
-        colour = CAMERA_COLOURS[v % len(CAMERA_COLOURS)]
-        draw_text(picture, (x, y - 9), _name(camera, v), size_px=17, colour=colour, anchor="mm", halo=PAPER)
-        draw_text(picture, (x, y + 9), f"{azimuths[v]:.0f}°", size_px=13, colour=QUIET, anchor="mm", halo=PAPER)
+        way = -1 if outward[1] >= 0 else 1
+        x, y = panel.pixels(centre + offsets[v]) + np.array([20 * float(outward[0]), 22 * way])
+        labels.write(x, y, _name(cameras[v], v), f"{azimuths[v]:.0f}°", _colour(v), way)
     ring = float(offsets[:, :2].norm(dim=-1).mean()) * 0.66
     for v, following in zip(order, order[1:] + order[:1], strict=True):
         gap = float(azimuths[following] - azimuths[v]) % 360
+        if gap < SHOWN_GAP_DEG:
+            continue
         between = math.radians(float(azimuths[v]) + gap / 2)
         place = centre + ring * torch.tensor([math.cos(between), math.sin(between), 0.0], dtype=torch.float64)
         x, y = panel.pixels(place)
@@ -164,10 +168,35 @@ def _elevations(
     """Names and elevations above the cameras."""
     offsets = places - centre
     elevations = torch.rad2deg(torch.atan2(offsets[:, 2], offsets[:, :2].norm(dim=-1)))
+    labels = _Labels(picture, panel)
     for v, (x, y) in enumerate(panel.pixels(places)):
-        text = f"{_name(cameras[v], v)}  {elevations[v]:+.0f}°"
-        colour = CAMERA_COLOURS[v % len(CAMERA_COLOURS)]
-        draw_text(picture, (x, y - 16), text, size_px=14, colour=colour, anchor="mm", halo=PAPER)
+        labels.write(x, y - 20, _name(cameras[v], v), f"{elevations[v]:+.0f}°", _colour(v), -1)
+
+
+class _Labels:
+    """Names with a figure beside them, none over another: a label that would be is moved up or down."""
+
+    def __init__(self, picture: UInt8[np.ndarray, "h w 3"], panel: _Panel) -> None:
+        self._picture, self._panel = picture, panel
+        self._taken: list[tuple[float, float, float]] = []
+
+    def write(self, x: float, y: float, name: str, figure: str, colour: Rgb, way: int) -> None:
+        """Write about (x, y), or farther up (way = -1) or down (1)."""
+        name_px, figure_px = text_size(name, LABEL_PX)[0], text_size(figure, LABEL_PX - 2)[0]
+        half = (name_px + 4 + figure_px) / 2
+        low, high = self._panel.left_px + half + 4, self._panel.left_px + self._panel.size_px[0] - half - 4
+        x = min(max(x, low), high)
+        line = 1.25 * LABEL_PX
+        while any(abs(x - there) < half + width and abs(y - at) < line for there, at, width in self._taken):
+            y += way * line / 2
+        self._taken.append((x, y, half))
+        draw_text(self._picture, (x - half, y), name, size_px=LABEL_PX, colour=colour, anchor="lm", halo=PAPER)
+        place = (x - half + name_px + 4, y)
+        draw_text(self._picture, place, figure, size_px=LABEL_PX - 2, colour=QUIET, anchor="lm", halo=PAPER)
+
+
+def _colour(number: int) -> Rgb:
+    return CAMERA_COLOURS[number % len(CAMERA_COLOURS)]
 
 
 def _name(camera: Cameras, number: int) -> str:

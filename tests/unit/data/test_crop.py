@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from mouselift.data.crop import COLOUR_MARGIN_PX, crop_view, raw_from_virtual
+from mouselift.data.crop import COLOUR_MARGIN_PX, crop_maps, crop_view, raw_from_virtual
 from mouselift.geometry import Cameras, look_at
 from mouselift.geometry.rigs import pinhole_K
 
@@ -44,7 +44,7 @@ def test_a_point_is_where_the_virtual_camera_projects_it(lens: torch.Tensor | No
         point = centre + torch.tensor(offset, dtype=torch.float64)
         frame = dots(raw.project(point[None])[0], radius=6.0)
         mask = np.full_like(frame, 255)
-        crop = crop_view(np.dstack([frame] * 3), mask, raw[0], virtual[0]).astype(float)
+        crop = crop_view(np.dstack([frame] * 3), mask, crop_maps(raw, virtual)[0]).astype(float)
         bright = np.where(crop[..., 0] > 40, crop[..., 0], 0)
         rows, columns = np.indices(bright.shape) + 0.5
         found = np.array([(columns * bright).sum(), (rows * bright).sum()]) / bright.sum()
@@ -58,7 +58,7 @@ def test_the_crop_is_the_exactly_warped_frame() -> None:
     generator = np.random.default_rng(0)
     frame = cv2.GaussianBlur(generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), (0, 0), 3)
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
-    crop = crop_view(frame, mask, raw[0], virtual[0])
+    crop = crop_view(frame, mask, crop_maps(raw, virtual)[0])
     centres = torch.arange(SIZE) + 0.5
     where = raw_from_virtual(raw[0], virtual[0], centres, centres).numpy() - 0.5
     exact = np.stack(
@@ -71,12 +71,12 @@ def test_the_crop_is_the_exactly_warped_frame() -> None:
 
 
 def test_interpolating_the_map_costs_less_than_a_hundredth_of_a_pixel() -> None:
-    from mouselift.data.crop import CELL_PX, PixelWindow, _cell_centres, _interpolated
+    from mouselift.data.crop import _cell_centres, _interpolated
 
     raw = raw_camera()
     virtual = virtual_camera(raw, torch.tensor([10.0, -5.0, 12.0]).double(), 30.0)
     nodes = raw_from_virtual(raw[0], virtual[0], _cell_centres(SIZE), _cell_centres(SIZE)).numpy()
-    found = _interpolated(nodes, PixelWindow(0, 0, SIZE // CELL_PX, SIZE // CELL_PX), 1)
+    found = _interpolated(nodes, 1)
     centres = torch.arange(SIZE) + 0.5
     exact = raw_from_virtual(raw[0], virtual[0], centres, centres).numpy()
     assert np.abs(found - exact).max() < 0.01 * raw.K[0, 0, 0] / virtual.K[0, 0, 0]
@@ -88,7 +88,7 @@ def test_colours_end_a_few_pixels_outside_the_mask() -> None:
     frame = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.circle(mask, (165, 120), 25, 255, -1)
-    crop = crop_view(frame, mask, raw[0], virtual[0])
+    crop = crop_view(frame, mask, crop_maps(raw, virtual)[0])
     near = cv2.dilate(crop[..., 3], np.ones((2 * COLOUR_MARGIN_PX + 1,) * 2, np.uint8)) > 0
     assert (crop[..., :3][near] == 200).all()
     assert (crop[..., :3][~near] == 0).all()
@@ -101,7 +101,7 @@ def test_fine_masks_become_anti_aliased() -> None:
     virtual = virtual_camera(raw, torch.tensor([5.0, 8.0, 4.0]).double(), 60.0)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[100:150:2, 120:200] = 255  # stripes a pixel wide
-    crop = crop_view(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask, raw[0], virtual[0])
+    crop = crop_view(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask, crop_maps(raw, virtual)[0])
     rows, columns = np.nonzero(crop[..., 3] > 20)
     middle = crop[rows.min() + 3 : rows.max() - 3, columns.min() + 3 : columns.max() - 3, 3]
     assert abs(middle.mean() / 255 - 0.5) < 0.05
@@ -112,10 +112,10 @@ def test_nothing_in_the_picture_gives_an_empty_crop() -> None:
     raw = raw_camera()
     virtual = virtual_camera(raw, torch.tensor([5.0, 8.0, 4.0]).double(), 30.0)
     frame, mask = np.full((HEIGHT, WIDTH, 3), 200, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
-    assert not crop_view(frame, mask, raw[0], virtual[0]).any()
+    assert not crop_view(frame, mask, crop_maps(raw, virtual)[0]).any()
     mask[:4, :4] = 255  # a corner that the virtual camera does not show
     narrow = virtual_camera(raw, torch.tensor([5.0, 8.0, 4.0]).double(), 5.0)
-    assert not crop_view(frame, mask, raw[0], narrow[0]).any()
+    assert not crop_view(frame, mask, crop_maps(raw, narrow)[0]).any()
 
 
 def test_a_virtual_camera_elsewhere_is_refused() -> None:
@@ -123,8 +123,5 @@ def test_a_virtual_camera_elsewhere_is_refused() -> None:
     virtual = virtual_camera(raw, torch.zeros(3).double(), 30.0)
     moved = Cameras(K=virtual.K, w2c=virtual.w2c + torch.eye(4).double() * 0, width=SIZE, height=SIZE)
     moved.w2c[0, 0, 3] += 1.0
-    ones = np.full((HEIGHT, WIDTH), 255, np.uint8)
     with pytest.raises(ValueError, match="must stand where the real one stands"):
-        crop_view(np.dstack([ones] * 3), ones, raw[0], moved[0])
-    with pytest.raises(ValueError, match="expected 320x256"):
-        crop_view(np.zeros((10, 10, 3), np.uint8), ones[:10, :10], raw[0], virtual[0])
+        crop_maps(raw, moved)

@@ -1,15 +1,17 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from damage import damaged, refused_or
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plyfile import PlyData, PlyElement
-from samples import random_gaussians, seeded
+from samples import random_gaussians, random_similarity, seeded
 
 from mouselift.errors import InputError
-from mouselift.export.ply import read_ply, write_ply
+from mouselift.export.ply import PlacedGaussians, read_placed_ply, read_ply, write_ply, write_ply_to
 from mouselift.geometry import Gaussians
 
 
@@ -168,11 +170,11 @@ def test_bad_ascii_is_refused(tmp_path: Path) -> None:
     path = gaussians_file(tmp_path)
     PlyData(list(PlyData.read(path)), text=True).write(tmp_path / "text.ply")
     lines = (tmp_path / "text.ply").read_text().splitlines(keepends=True)
-    for damaged, complaint in [
+    for cut, complaint in [
         (lines[:-1], "expected 5 lines after the header, found 4"),
         ([*lines[:-1], "1 2 three\n"], "expected 26 numbers on each line"),
     ]:
-        (tmp_path / "text.ply").write_text("".join(damaged))
+        (tmp_path / "text.ply").write_text("".join(cut))
         with pytest.raises(InputError, match=complaint):
             read_ply(tmp_path / "text.ply")
 
@@ -216,3 +218,84 @@ def test_unwritable_places_are_refused(tmp_path: Path) -> None:
         write_ply(scene(), tmp_path / "none" / "a.ply")
     with pytest.raises(InputError, match="found a folder"):
         write_ply(scene(), tmp_path)
+
+
+# ---- minimal files, and what is noted in comments
+
+
+def test_minimal_files_have_no_normals(tmp_path: Path) -> None:
+    gaussians = scene(count=4, degree=1)
+    write_ply(gaussians, tmp_path / "a.ply", minimal=True)
+    names = [p.name for p in PlyData.read(tmp_path / "a.ply")["vertex"].properties]
+    assert not {"nx", "ny", "nz"} & set(names)
+    assert len(names) == 3 + 3 + 9 + 1 + 3 + 4
+    assert_same(read_ply(tmp_path / "a.ply"), gaussians)
+
+
+def test_units_and_placement_are_comments_that_others_skip(tmp_path: Path) -> None:
+    placement = random_similarity(seeded(2))
+    write_ply(scene(), tmp_path / "a.ply", units="mm", scene_from_world=placement)
+    comments = PlyData.read(tmp_path / "a.ply").comments
+    assert comments[0] == "mouselift units mm"
+    assert comments[1].startswith("mouselift scene_from_world ")
+    placed = read_placed_ply(tmp_path / "a.ply")
+    assert placed.units == "mm"
+    assert placed.scene_from_world is not None
+    torch.testing.assert_close(placed.scene_from_world.matrix(), placement.matrix(), rtol=1e-12, atol=1e-12)
+    write_ply(scene(), tmp_path / "b.ply")
+    assert PlyData.read(tmp_path / "b.ply").comments == []
+    assert read_placed_ply(tmp_path / "b.ply").units == "scene"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (b"units mm", b"units km", "units scene or units mm, found km"),
+        (b"scene_from_world ", b"scene_from_world x", "16 numbers of a similarity"),
+        (b" 0 0 0 1\n", b" 0 0 1\n", "16 numbers of a similarity"),
+        (b" 0 0 0 1\n", b" 0 0 1 1\n", "16 numbers of a similarity"),
+    ],
+)
+def test_bad_comments_of_ours_are_refused(tmp_path: Path, old: bytes, new: bytes, complaint: str) -> None:
+    write_ply(scene(), tmp_path / "a.ply", units="mm", scene_from_world=random_similarity(seeded(2)))
+    _edit_header(tmp_path / "a.ply", old, new)
+    with pytest.raises(InputError, match=complaint):
+        read_ply(tmp_path / "a.ply")
+
+
+# ---- fuzzing
+
+
+def sound_file(degree: int, encoding: str) -> bytes:
+    plain, encoded = io.BytesIO(), io.BytesIO()
+    write_ply_to(plain, PlacedGaussians(gaussians=scene(2, degree)))
+    plain.seek(0)
+    text = encoding == "ascii"
+    PlyData(list(PlyData.read(plain)), text=text, byte_order="=" if text else encoding).write(encoded)
+    return encoded.getvalue()
+
+
+SOUND_FILES = [sound_file(degree, encoding) for degree in (0, 1) for encoding in ("<", ">", "ascii")]
+OLD_WORDS = [b"vertex 2", b"float x", b"float opacity", b"1.0", b"element", b"end_header", b"\n"]
+NEW_WORDS = [b"vertex 3", b"vertex -1", b"vertex " + b"9" * 30, b"list uchar int x", b"double x", b"", b"\r", b"x"]
+
+
+@st.composite
+def ply_bytes(draw: st.DrawFn) -> bytes:
+    """A small file of any encoding with damage to its header, its numbers or its length."""
+    data = draw(st.sampled_from(SOUND_FILES))
+    if draw(st.booleans()):
+        data = data.replace(draw(st.sampled_from(OLD_WORDS)), draw(st.sampled_from(NEW_WORDS)), 1)
+    return draw(damaged(data))
+
+
+@given(data=st.one_of(ply_bytes(), st.binary(max_size=300), st.binary(max_size=300).map(lambda b: b"ply\n" + b)))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_read_or_refused_with_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.ply"
+    path.write_bytes(data)
+    found = refused_or(read_ply, path)
+    if found is not None:
+        for values in vars(found).values():
+            assert bool(values.isfinite().all())
+        torch.testing.assert_close(found.quats.norm(dim=-1), torch.ones(len(found)))

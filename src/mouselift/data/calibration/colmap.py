@@ -6,9 +6,11 @@ picture at (0, 0), as here. The unit is arbitrary unless the model was aligned: 
 Source: colmap.github.io, "Output Format" and "Camera Models".
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -145,31 +147,56 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 
 def _read_binary(folder: Path) -> tuple[dict[int, _Lens], list[_Image]]:
-    for name in ("cameras.bin", "images.bin"):
-        read_bytes(folder / name)  # missing or empty files deserve our words
     try:
         import pycolmap
     except ModuleNotFoundError:
         raise InputError(
             f"{folder}: a binary COLMAP model needs pycolmap (pip install 'mouselift[colmap]'), or convert it to text"
         ) from None
-    try:
-        model = pycolmap.Reconstruction(folder)
-    except (ValueError, RuntimeError, IndexError, MemoryError) as error:
-        raise InputError(f"{folder}: expected a COLMAP model, found {' '.join(str(error).split())}") from None
+    camera_bytes = len(read_bytes(folder / "cameras.bin"))
+    _check_whole(folder / "images.bin")
+    with TemporaryDirectory() as bare:
+        # Without the points, which are most of a model and none of our business.
+        (Path(bare) / "points3D.bin").write_bytes(bytes(8))
+        for name in ("cameras.bin", "images.bin", "rigs.bin", "frames.bin"):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, Path(bare) / name)
+        try:
+            model = pycolmap.Reconstruction(bare)
+        except (ValueError, RuntimeError, IndexError, MemoryError) as error:
+            raise InputError(f"{folder}: expected a COLMAP model, found {' '.join(str(error).split())}") from None
     lenses = {
         key: _Lens(
             model=lens.model.name, width=lens.width, height=lens.height, parameters=[float(p) for p in lens.params]
         )
         for key, lens in model.cameras.items()
     }
+    if camera_bytes < 8 + sum(24 + 8 * len(lens.parameters) for lens in lenses.values()):
+        raise InputError(
+            f"{folder / 'cameras.bin'}: expected {len(lenses)} cameras, found a file that ends before them"
+        )
     images = []
     for _, image in sorted(model.images.items()):
+        if not image.has_pose:
+            continue
         pose = torch.from_numpy(image.cam_from_world().matrix().copy()).double()
-        images.append(
-            _Image(name=image.name, lens=image.camera_id, rotation=pose[:, :3].contiguous(), translation=pose[:, 3])
-        )
+        images.append(_Image(name=image.name, lens=image.camera_id, rotation=pose[:, :3], translation=pose[:, 3]))
     return lenses, images
+
+
+def _check_whole(file: Path) -> None:
+    """Walk along `images.bin`: COLMAP's own reader does not notice its end, and fills the memory instead."""
+    content, position = read_bytes(file), 8
+    count = int.from_bytes(content[:8], "little")
+    for _ in range(count):
+        name_end = content.find(b"\0", position + 64)  # behind id, quaternion, translation and camera
+        if name_end < 0 or name_end + 9 > len(content):
+            position = len(content) + 1
+            break
+        points = int.from_bytes(content[name_end + 1 : name_end + 9], "little")
+        position = name_end + 9 + 24 * points
+    if position > len(content):
+        raise InputError(f"{file}: expected {count} images, found a file that ends before them")
 
 
 def write_colmap(folder: Path, calibration: Calibration, *, mm_per_unit: float = 1.0) -> None:

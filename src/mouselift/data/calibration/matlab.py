@@ -7,25 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from mouselift.data.calibration.parsing import read_bytes
 from mouselift.errors import InputError
 
-# What scipy raises for files that are cut or overwritten.
-_DAMAGE = (
-    MatReadError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OSError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-)
+# What scipy raises, besides its own MatReadError, for files that are cut or overwritten.
+_DAMAGE = (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, struct.error, zlib.error, MemoryError)
 
 
 def load_mat(path: Path) -> dict[str, Any]:
@@ -40,11 +27,14 @@ def load_mat(path: Path) -> dict[str, Any]:
     """
     if is_hdf5(read_bytes(path)):
         return _load_hdf5(path)
+    from scipy.io import loadmat  # here, because every import of mouselift would wait for it
+    from scipy.io.matlab import MatReadError
+
     try:
         content = loadmat(path, simplify_cells=True)
     except NotImplementedError:
         raise InputError(f"{path}: expected a MATLAB file of version 5 to 7.3, found another") from None
-    except _DAMAGE as error:
+    except (MatReadError, *_DAMAGE) as error:
         raise InputError(f"{path}: expected a MATLAB file, found {' '.join(str(error).split())}") from None
     return {name: value for name, value in content.items() if not name.startswith("__")}
 

@@ -1,11 +1,13 @@
 """What becomes of the grey values of a mask video."""
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 MASK_THRESHOLD = 127  # of the stored luma: half way between background and foreground, in either colour range
 RAMP = 64  # grey values on each side of the threshold that count as an edge; the codec's ringing stays beyond
 _EDGE = ((np.arange(256) - MASK_THRESHOLD) / (2 * RAMP) * 255 + 127.5).clip(0, 255).round().astype(np.uint8)
+_BLUR = np.array([1, 6, 1], np.float32) / 8
 
 
 def soft_mask(luma: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -22,20 +24,9 @@ def soft_mask(luma: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
         0 background, 255 foreground.
     """
     mask = np.zeros(luma.shape, np.uint8)
-    inside = luma > MASK_THRESHOLD - RAMP
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if rows.size:  # a mouse covers little of the picture: filter the box around it only
-        box = (_from_one_before(rows), _from_one_before(columns))
-        mask[box] = _filtered(_EDGE[luma[box]])
+    _, inside = cv2.threshold(luma, MASK_THRESHOLD - RAMP, 255, cv2.THRESH_BINARY)
+    left, top, width, height = cv2.boundingRect(inside)
+    if width:  # a mouse covers little of the picture: filter the box around it only
+        box = (slice(max(top - 1, 0), top + height + 1), slice(max(left - 1, 0), left + width + 1))
+        mask[box] = cv2.sepFilter2D(cv2.LUT(luma[box], _EDGE), -1, _BLUR, _BLUR, borderType=cv2.BORDER_REPLICATE)
     return mask
-
-
-def _from_one_before(positions: np.ndarray) -> slice:
-    return slice(max(int(positions[0]) - 1, 0), int(positions[-1]) + 2)
-
-
-def _filtered(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    padded = np.pad(mask.astype(np.uint16), 1, mode="edge")
-    across = padded[:, :-2] + 6 * padded[:, 1:-1] + padded[:, 2:]
-    both = across[:-2] + 6 * across[1:-1] + across[2:]  # 64 times the mean, below 2^14
-    return ((both + 32) >> 6).astype(np.uint8)

@@ -1,5 +1,6 @@
 """What is written is read again, in every format that is written; what a format cannot hold is refused."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mouselift.data.calibration import WRITERS, CalibratedCamera, Calibration, read_calibration
@@ -75,6 +76,7 @@ def assert_close(found: Calibration, expected: Calibration, *, sizes: bool) -> N
 
 @pytest.mark.parametrize("distortion", ["none", "k2", "k3"])
 @pytest.mark.parametrize("name", FILES)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**31), mm_per_unit=st.sampled_from([1.0, 10.0, 1000.0]))
 def test_written_cameras_are_read_again(name: str, distortion: str, seed: int, mm_per_unit: float) -> None:
     if distortion != "none" and name not in HOLDS_DISTORTION:
@@ -202,6 +204,31 @@ def test_binary_colmap_models_are_read(tmp_path: Path, distortion: str) -> None:
     assert_close(found, calibration, sizes=True)
 
 
+@pytest.fixture
+def binary_model(tmp_path: Path) -> Path:
+    pycolmap = pytest.importorskip("pycolmap")
+    binary = tmp_path / "sparse" / "0"
+    binary.mkdir(parents=True)
+    calibration = calibration_of(5, skew=False, distortion="none")
+    pycolmap.Reconstruction(write("colmap", tmp_path / "text", calibration)).write_binary(binary)
+    return binary
+
+
+def test_the_points_of_a_binary_model_do_not_matter(binary_model: Path) -> None:
+    (binary_model / "points3D.bin").write_bytes(b"\xff" * 50)  # read by COLMAP, this would fill the memory
+    found = read_calibration(binary_model.parents[1])  # the project's folder
+    assert found.names == ("cam0", "cam1", "cam2")
+
+
+@pytest.mark.parametrize("name", ["cameras.bin", "images.bin"])
+def test_truncated_binary_models_are_one_clear_error(binary_model: Path, name: str) -> None:
+    content = (binary_model / name).read_bytes()
+    for length in [*range(9, len(content), 7), len(content) - 1]:
+        (binary_model / name).write_bytes(content[:length])
+        with pytest.raises(InputError, match=r"expected (a COLMAP model, found|3 \w+, found a file that ends)"):
+            read_calibration(binary_model)
+
+
 def test_pycolmap_projects_as_we_do(tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap")
     calibration = calibration_of(5, skew=False, distortion="k3", count=1)
@@ -211,3 +238,17 @@ def test_pycolmap_projects_as_we_do(tmp_path: Path) -> None:
     point = ours.unproject(pixel, torch.full((1, 1), 500.0, dtype=torch.float64))[0, 0].numpy()
     image = next(iter(model.images.values()))
     assert image.project_point(point) == pytest.approx([900, 1100], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "content"),
+    [("h5py", "label3d_dannce.mat", b"MATLAB 7.3 MAT-file"), ("pycolmap", "cameras.bin", b"\1" + bytes(7))],
+)
+def test_a_package_that_is_missing_is_named(
+    module: str, file: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in {file, "images.bin"}:
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=f"needs {module}"):
+        read_calibration(tmp_path / file)

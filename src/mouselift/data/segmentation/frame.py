@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from mouselift.data.components import Window
-from mouselift.data.segment.appearance import LUMA_STEP, Appearance, colour_bins
-from mouselift.data.segment.background import Background
+from mouselift.data.segmentation.appearance import LUMA_STEP, Appearance, colour_bins
+from mouselift.data.segmentation.background import Background
 
 SURPRISE = 0.1  # probability that a known background shows another colour of the surroundings: shadows, moved bedding
 CHROMA_NOISE = 4.0  # grey values; videos store chroma at half the resolution
