@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mouselift.errors import InputError
+
+# What disks do to programs that are right.
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+)
 
 
 @contextmanager
@@ -23,7 +29,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         The temporary path, with the same suffix.
 
     Raises:
-        InputError: If the file cannot be created there.
+        InputError: If the file cannot be created there, or the disk fails while it is written.
     """
     path = Path(path)
     if path.is_dir():
@@ -35,9 +41,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
-        temporary.replace(path)
+        with _disk_errors_at(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -56,7 +63,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         The temporary folder.
 
     Raises:
-        InputError: If it cannot be made there.
+        InputError: If it cannot be made there, or the disk fails while it is filled.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +71,24 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{folder}: expected a place that can be written to, found: {error.strerror}") from error
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes private folders
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        with _disk_errors_at(folder):
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())  # mkdtemp makes private folders
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors_at(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise InputError(f"{path}: expected a disk that can be written to, found: {error.strerror}") from error
 
 
 def _umask() -> int:

@@ -31,7 +31,11 @@ def load_config(kind: type[Config], path: Path | None = None, overrides: Sequenc
         key, separator, text = override.partition("=")
         if not separator:
             raise InputError(f"expected key=value, found {override!r}")
-        _set(values, key.split("."), yaml.safe_load(text), override)
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"expected key=value with a value in YAML, found {override!r}") from None
+        _set(values, key.split("."), value, override)
     return from_dict(kind, values, "the configuration" if path is None else str(path))
 
 
@@ -45,6 +49,9 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str) -> Conf
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        refused = first.get("ctx", {}).get("error")
+        if isinstance(refused, InputError):  # the configuration's own check
+            raise InputError(f"{where}: {place}{': ' if place else ''}{refused}") from None
         raise InputError(f"{where}: {place or 'the configuration'}: {first['msg']}, found {first['input']!r}") from None
 
 

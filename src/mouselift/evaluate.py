@@ -1,4 +1,4 @@
-"""Single-view reconstruction on held-out samples, beside trivial baselines."""
+"""Reconstruction of held-out samples from one view or several, beside trivial baselines."""
 
 import csv
 import json
@@ -17,12 +17,13 @@ from tqdm import tqdm
 import mouselift
 from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import Sample
-from mouselift.data.selection import split_rig_and_free
+from mouselift.data.selection import facelift_subset, split_rig_and_free
 from mouselift.geometry import Views
 from mouselift.geometry.rigs import azimuth_elevation_deg
 from mouselift.metrics import iou_alpha, psnr_fg, psnr_full, ssim_fg
 from mouselift.models.bundled import Models
 from mouselift.models.framing_estimator import framing_of
+from mouselift.models.gslrm import as_context
 from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
 from mouselift.render import render
 
@@ -45,21 +46,26 @@ class Row:
     figures: dict[str, float]
 
 
-def evaluate_single_view(
+def evaluate_reconstruction(
     held_out: MouseDataset,
     training: MouseDataset,
     *,
     config: ReconstructConfig,
     models: Models,
+    num_views: int = 1,
     input_view: int = 0,
 ) -> tuple[list[Row], list[dict[str, Tensor]]]:
-    """Reconstruct every held-out sample from one free photograph and compare with all of its other views.
+    """Reconstruct every held-out sample and compare with all of its other views.
+
+    From one free photograph, through the generator; or from the photograph and true views of the rig around it, spread
+    evenly, straight through GS-LRM.
 
     Args:
         held_out: Samples that no model has seen.
         training: Where the mean image comes from.
         config: How to reconstruct.
         models: The weights.
+        num_views: How many views are given, 1 to 7.
         input_view: Which of the free views is the photograph.
 
     Returns:
@@ -71,9 +77,11 @@ def evaluate_single_view(
         sample = held_out[number]
         on_rig, free = split_rig_and_free(sample.views)
         chosen = (free or on_rig)[input_view]
-        others = [i for i in on_rig + free if i != chosen]
+        around = facelift_subset(sample.views.cameras, on_rig, chosen)
+        context = [chosen, *(around[k * len(around) // (num_views - 1)] for k in range(num_views - 1))]
+        others = [i for i in on_rig + free if i not in context]
         truth = sample.views[others].over(torch.tensor(WHITE))
-        result = reconstruct_sample(sample, [chosen], config=config, models=models)
+        result = reconstruct_sample(sample, context, config=config, models=models)
         out = render(result.gaussians, truth.cameras, WHITE)
         given = sample.views[[chosen]].over(torch.tensor(WHITE))
         methods = {
@@ -82,6 +90,8 @@ def evaluate_single_view(
             "mean_image": _mean_image(mean, truth),
             "blank": (torch.ones_like(truth.images), torch.zeros_like(truth.masks)),
         }
+        if num_views > 1 and models.gslrm.config.start_from_hull:
+            methods["visual_hull"] = _visual_hull(sample.views[context], models, truth)
         angles = _angles_deg(sample, chosen, others)
         names = [sample.views.cameras.names[i] for i in others]
         for method, (images, alpha) in methods.items():
@@ -194,6 +204,15 @@ def _nearest_view(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"],
     """The input picture itself, at the scale of each wanted frame."""
     shown = [_shown_at(given, float(width)) for width in _half_widths(truth)]
     return torch.stack([image for image, _ in shown]), torch.stack([mask for _, mask in shown])
+
+
+def _visual_hull(
+    context: Views, models: Models, truth: Views
+) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
+    """What GS-LRM starts from, without what it has learnt."""
+    given = as_context(context.reshape(1, len(context.cameras)), models.gslrm, torch.tensor(WHITE))
+    out = render(models.gslrm.visual_hull(given)[0], truth.cameras, WHITE)
+    return out.image.clamp(0, 1), out.alpha
 
 
 def _mean_view(training: MouseDataset) -> Views:

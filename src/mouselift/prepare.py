@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,18 +11,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 import mouselift
-from mouselift.data.crop import crop_maps, crop_view
-from mouselift.data.layout import CAMERA_FILE, sample_folder_name, write_dataset, write_sample_pixels
+from mouselift.data.crop import CropMap, crop_maps, crop_view
+from mouselift.data.layout import (
+    CAMERA_FILE,
+    SPLIT_FILES,
+    encode_png,
+    sample_folder_name,
+    write_dataset,
+    write_sample_pictures,
+)
 from mouselift.data.plan import Plan, PrepareConfig, make_plan, virtual_cameras
 from mouselift.data.recording import Recording, read_instants
 from mouselift.data.segments import split_blocks
 from mouselift.errors import InputError
-from mouselift.geometry import Similarity
+from mouselift.geometry import Cameras, Similarity
 
 logger = logging.getLogger(__name__)
 
@@ -60,27 +68,35 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
     Raises:
         InputError: The recording cannot be used, or the folder holds samples that were made otherwise.
     """
+    _require_place(recording, out)
     planned = make_plan(recording, config, progress=progress)
     survey = planned.survey
     fingerprint = _fingerprint(recording, config, planned)
     names = {i: sample_folder_name(k) for k, i in enumerate(planned.usable)}
+    _require_own_lists(out, names.values())
     missing = [i for i in planned.usable if not _is_finished(out / names[i], fingerprint)]
     instants = read_instants(recording, [int(survey.instants[i]) for i in missing])
-    with ThreadPoolExecutor() as pool:
-        bar = tqdm(
-            total=len(names), initial=len(names) - len(missing), desc="crop", unit="sample", disable=not progress
-        )
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(
+            total=len(names),
+            initial=len(names) - len(missing),
+            desc="crop",
+            unit="sample",
+            disable=None if progress else True,  # None: not where nobody looks
+        ) as bar,
+    ):
         for i, instant in zip(missing, instants, strict=True):
             assert instant.masks is not None  # the plan needed them
             centre = torch.from_numpy(planned.centres_mm[i])
             virtual = virtual_cameras(planned.rig, centre, planned.fov_deg, config.size_px)
             frames = [instant.frames[k] for k in planned.rig.order]
             masks = [instant.masks[k] for k in planned.rig.order]
-            rgba = np.stack(list(pool.map(crop_view, frames, masks, crop_maps(planned.rig.lenses, virtual))))
+            pictures = list(pool.map(_picture, frames, masks, crop_maps(planned.rig.lenses, virtual)))
             scene = scene_from_z_up(planned.scale, centre)
-            write_sample_pixels(
+            write_sample_pictures(
                 out / names[i],
-                rgba,
+                pictures,
                 virtual.transformed(scene),
                 sample_id=names[i],
                 frame_index=int(survey.instants[i]),
@@ -88,7 +104,6 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
                 extra={"made_from_sha256": fingerprint, "segment": _segment(planned, i)},
             )
             bar.update()
-        bar.close()
     return _finish(recording, config, planned, out, names, fingerprint)
 
 
@@ -101,6 +116,10 @@ def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:
     )
 
 
+def _picture(frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], crop: CropMap) -> bytes:
+    return encode_png(crop_view(frame, mask, crop))
+
+
 def _segment(planned: Plan, index: int) -> int:
     return int(np.searchsorted(planned.cuts, planned.survey.instants[index], side="right"))
 
@@ -109,7 +128,7 @@ def _fingerprint(recording: Recording, config: PrepareConfig, planned: Plan) -> 
     """Of everything that a sample's pixels and cameras depend on."""
     content = {
         "config": asdict(config),
-        "calibration": [[c.K.tolist(), c.w2c.tolist(), c.names] for c in planned.rig.cameras],
+        "calibration": [[c.K.tolist(), c.w2c.tolist(), _lens(c), c.names] for c in planned.rig.cameras],
         "footage": [[view.name, view.frames.num_frames, view.frames.size] for view in recording.views],
         "scale": planned.scale,
         "fov_deg": planned.fov_deg,
@@ -117,11 +136,36 @@ def _fingerprint(recording: Recording, config: PrepareConfig, planned: Plan) -> 
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _lens(camera: Cameras) -> list[float] | None:
+    return None if camera.distortion is None else camera.distortion.flatten().tolist()
+
+
+def _require_place(recording: Recording, out: Path) -> None:
+    """Before hours are spent."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for the dataset, found a file")
+    if out.resolve() == recording.root.resolve():
+        raise InputError(f"{out}: expected another folder than the recording's own")
+
+
+def _require_own_lists(out: Path, names: Collection[str]) -> None:
+    for file in (out / name for name in SPLIT_FILES.values()):
+        others = set(file.read_text().split()) - set(names) if file.exists() else set()
+        if others:
+            raise InputError(
+                f"{file}: expected samples of this recording and configuration, found {min(others)}, which is none; "
+                "use another folder"
+            )
+
+
 def _is_finished(folder: Path, fingerprint: str) -> bool:
     file = folder / CAMERA_FILE
-    if not file.exists():
+    try:
+        found = json.loads(file.read_text()).get("made_from_sha256")
+    except FileNotFoundError:
         return False
-    found = json.loads(file.read_text()).get("made_from_sha256")
+    except (ValueError, AttributeError, OSError) as error:
+        raise InputError(f"{file}: expected a sample's cameras, found: {error}; delete the sample's folder") from None
     if found != fingerprint:
         raise InputError(
             f"{file}: expected a sample of this recording and configuration ({fingerprint}), found {found}; "

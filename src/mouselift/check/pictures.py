@@ -16,7 +16,7 @@ MASK_COLOUR, HULL_COLOUR = (60, 225, 255), (255, 84, 160)
 MEASURED_COLOUR, EXPECTED_COLOUR = (255, 214, 74), (255, 255, 255)
 OUTLINES = (
     "Blue: border of the mask. Pink: border of the visual hull of all masks, projected back; where it leaves the blue "
-    "line, the other cameras contradict this mask."
+    "line, the other cameras contradict this mask, or it is a tail too thin for the small masks that are compared."
 )
 CLOSE_UP_PX, CLOSE_UP_MARGIN = 440, 1.5
 MIN_CLOSE_UP_SHARE = 0.12  # of the picture's width

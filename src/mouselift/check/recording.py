@@ -22,8 +22,8 @@ from mouselift.check.report import CheckReport, Findings, Shown
 from mouselift.check.rig import add_rig
 from mouselift.data.calibration import suspicious_pairs
 from mouselift.data.consistency import GOOD_IOU
-from mouselift.data.plan import Rig, rig_of
-from mouselift.data.recording import Recording, read_instants, read_masks
+from mouselift.data.plan import Rig, neighbouring_masks, rig_of
+from mouselift.data.recording import Recording, read_instants
 from mouselift.data.recording import check_recording as find_problems
 from mouselift.data.subject import rig_focus
 from mouselift.data.survey import Surveyor
@@ -32,7 +32,6 @@ from mouselift.export.overlay import draw_label, sheet
 
 AXIS_MM, FLOOR_STEP_MM = 20.0, 20.0
 SHEET_PX, MAX_CELL_PX = 1800, 440
-MAX_SHIFT = 5  # frames
 DIAGNOSED = 2  # instants that a cause is looked for in
 
 
@@ -180,12 +179,8 @@ def _weigh_masks(recording: Recording, surveyor: Surveyor, looks: Sequence[Look]
 def _neighbours(
     recording: Recording, surveyor: Surveyor, instant: int, findings: Findings
 ) -> list[Float[Tensor, "v 1 h w"]]:
-    """Masks of consecutive instants about one, as many on both sides: fewer near the ends."""
-    reach = min(MAX_SHIFT, instant, recording.num_instants - 1 - instant)
-    order = rig_of(recording).order
     try:
-        rows = read_masks(recording, range(instant - reach, instant + reach + 1))
-        return [surveyor.shrink([masks[v] for v in order]) for _, masks in rows]
+        return neighbouring_masks(recording, rig_of(recording), surveyor, instant)
     except InputError as error:
         findings.failures.append(str(error))
         return []

@@ -19,6 +19,8 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"mouselift: error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
+    except BrokenPipeError:  # `mouselift ... | head`: nobody reads on
+        sys.stdout = None
     except KeyboardInterrupt:
         sys.stderr.write("mouselift: interrupted\n")
         sys.exit(EXIT_INTERRUPTED)

@@ -1,8 +1,8 @@
-"""Commands about data: `synth`, `prepare`, `check`."""
+"""Commands about data and files: `synth`, `prepare`, `check`, `convert`, `mesh`."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -99,3 +99,56 @@ def check(path: Positional[Path], *, out: Out, calibration: Calibration = None, 
     sys.stdout.write("\n".join([*report.lines, f"report: {out / 'index.html'}"]) + "\n")
     if report.failures:
         raise InputError(f"{path}: {'; '.join(report.failures)}")
+
+
+@app.command
+def convert(
+    source: Positional[Path],
+    target: Positional[Path],
+    *,
+    units: Literal["scene", "mm"] | None = None,
+    sample: Path | None = None,
+    degree: int | None = None,
+    minimal: bool = False,
+) -> None:
+    """Convert a file of Gaussians: .ply, .splat, .compressed.ply, .spz, .sog, .ksplat.
+
+    Args:
+        source: The file to read.
+        target: The file to write; its suffix chooses the format.
+        units: scene or mm of the rig's world; mm needs a file that knows where its scene lies, or --sample.
+        sample: The dataset sample that the Gaussians were made from.
+        degree: Highest degree of spherical harmonics to keep.
+        minimal: Leave out the .ply properties that viewers do not need.
+    """
+    from mouselift.export.files import convert as convert_file
+    from mouselift.export.files import read_scene_from_world
+
+    placed = convert_file(
+        source,
+        target,
+        units=units,
+        scene_from_world=None if sample is None else read_scene_from_world(sample),
+        degree=degree,
+        minimal=minimal,
+    )
+    sys.stdout.write(f"{len(placed.gaussians):,} Gaussians in {placed.units} written to {target}\n")
+
+
+@app.command
+def mesh(source: Positional[Path], target: Positional[Path], *, resolution: int = 128) -> None:
+    """Fuse Gaussians into a watertight mesh with vertex colours.
+
+    Args:
+        source: A file of Gaussians.
+        target: A .glb or .obj file.
+        resolution: Voxels along the longest edge.
+    """
+    from mouselift.export.files import read_placed
+    from mouselift.export.mesh import to_mesh
+    from mouselift.export.mesh_file import write_mesh
+
+    placed = read_placed(source)
+    surface = to_mesh(placed.gaussians, resolution=resolution)
+    write_mesh(surface, target, units=placed.units)
+    sys.stdout.write(f"{len(surface.vertices):,} vertices and {len(surface.faces):,} faces written to {target}\n")

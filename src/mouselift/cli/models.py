@@ -121,6 +121,7 @@ def evaluate(
     training: Path | None = None,
     mean_samples: int = 256,
     limit: int | None = None,
+    num_views: int = 1,
     steps: int = 1,
     refine: int = 80,
     seed: int = 0,
@@ -130,7 +131,7 @@ def evaluate(
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Single-view reconstruction of held-out samples beside trivial baselines.
+    """Reconstruction of held-out samples beside trivial baselines.
 
     Args:
         dataset: Its held-out split is evaluated.
@@ -138,6 +139,7 @@ def evaluate(
         training: Dataset whose training split gives the mean image; the same one when not given.
         mean_samples: How many training samples the mean image is made of.
         limit: At most this many samples.
+        num_views: Given views, 1 to 7: a photograph, and true views around it.
         steps: Generator steps.
         refine: Steps of polishing.
         seed: Of the generator.
@@ -148,7 +150,7 @@ def evaluate(
         overwrite: Replace an output folder that has something in it.
     """
     from mouselift.data.dataset import MouseDataset
-    from mouselift.evaluate import evaluate_single_view
+    from mouselift.evaluate import evaluate_reconstruction
     from mouselift.export.evaluation import write_evaluation
     from mouselift.export.result import check_output
     from mouselift.models.bundled import load_models
@@ -156,11 +158,12 @@ def evaluate(
 
     check_output(out, overwrite)
     held_out = MouseDataset(dataset, "val", limit)
-    rows, pictures = evaluate_single_view(
+    rows, pictures = evaluate_reconstruction(
         held_out,
         MouseDataset(training or dataset, "train", mean_samples),
         config=ReconstructConfig(steps=steps, refine_steps=refine, seed=seed, device=device),
         models=load_models(gslrm, generator, framing),
+        num_views=num_views,
     )
     sys.stdout.write(write_evaluation(rows, pictures, out) + f"\nwritten to {out}\n")
 

@@ -17,7 +17,7 @@ from mouselift.geometry.transforms import rigid
 RAY_SAMPLES = 64
 MAX_RAYS = 600  # of a mask's pixels; more do not change the second digit
 GOOD_IOU = 0.8
-CLEARLY_BETTER = 0.1
+CLEARLY_BETTER, NEARLY = 0.1, 0.06
 MIN_WITNESSES = 3  # cameras that must agree before another one is called wrong
 FEW_RAYS = 300  # where many changes of the cameras are compared
 
@@ -117,24 +117,23 @@ def diagnose(
         The first of these that makes all agree: cameras swapped or matrices turned round, one camera's frames shifted,
         one camera's focal length wrong, one camera wrong in a way that is not known; None when nothing does.
     """
-    cause = likely_cause(frames, cameras)
-    if cause is not None and cause.iou >= GOOD_IOU:
-        return cause
+    change = likely_cause(frames, cameras)
+    if change is not None and change.iou >= GOOD_IOU:
+        return change
     odd = odd_one_out(frames, cameras)
     if odd is None:
-        return cause
+        return change
+    others = [v for v in range(len(cameras)) if v != odd]
+    without = _score([masks[others] for masks in frames], cameras[others])
     if len(sequence) > 1:
         shift = likely_shift(sequence, cameras, max_shift=(len(sequence) - 1) // 2, views=(odd,))
-        if shift is not None and shift.iou >= GOOD_IOU:
+        if shift is not None and shift.iou >= without - NEARLY:
             return shift
     focal = likely_focal(frames, cameras, odd)
-    if focal is not None and focal.iou >= GOOD_IOU:
+    if focal is not None and focal.iou >= without - NEARLY:  # less is what any camera gets that is made to see widely
         return focal
-    others = [v for v in range(len(cameras)) if v != odd]
-    return Suspicion(
-        cause=f"camera {_names(cameras)[odd]} does not fit the others, in its calibration, pictures or masks",
-        iou=_score([masks[others] for masks in frames], cameras[others]),
-    )
+    cause = f"camera {_names(cameras)[odd]} does not fit the others, in its calibration, pictures or masks"
+    return Suspicion(cause=cause, iou=without)
 
 
 def likely_cause(frames: Sequence[Float[Tensor, "v 1 h w"]], cameras: Cameras) -> Suspicion | None:

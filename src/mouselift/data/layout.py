@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,9 @@ def write_sample(
     """
     pixels = torch.cat([views.images, views.masks], dim=-3).clamp(0, 1).mul(255).round().byte()
     rgba = pixels.permute(0, 2, 3, 1).cpu().numpy()
-    write_sample_pixels(
+    write_sample_pictures(
         folder,
-        rgba,
+        [encode_png(pixels) for pixels in rgba],
         views.cameras,
         sample_id=sample_id,
         frame_index=frame_index,
@@ -77,9 +78,9 @@ def write_sample(
     )
 
 
-def write_sample_pixels(
+def write_sample_pictures(
     folder: Path,
-    rgba: UInt8[np.ndarray, "v h w 4"],
+    pictures: Sequence[bytes],
     cameras: Cameras,
     *,
     sample_id: str,
@@ -87,11 +88,11 @@ def write_sample_pixels(
     scene_from_world: Similarity,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """As `write_sample`, from 8-bit pictures.
+    """As `write_sample`, from finished pictures.
 
     Args:
         folder: DATASET/sample_000000; an existing one is replaced.
-        rgba: sRGB and straight alpha = mask.
+        pictures: PNG files, sRGB and straight alpha = mask, see `encode_png`.
         cameras: (V,) pinhole, in the scene frame.
         sample_id: Stored in the file.
         frame_index: Stored in the file.
@@ -107,11 +108,12 @@ def write_sample_pixels(
         **(extra or {}),
         "frames": [_frame_record(cameras, i) for i in range(len(cameras))],
     }
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]  # `indent` is ten times slower
     with atomic_folder(folder) as partial:
         (partial / "images").mkdir()
-        for frame, picture in zip(record["frames"], rgba, strict=True):
-            (partial / frame["file_path"]).write_bytes(_png(picture))
-        (partial / CAMERA_FILE).write_text(json.dumps(record, indent=1))
+        for frame, picture in zip(record["frames"], pictures, strict=True):
+            (partial / frame["file_path"]).write_bytes(picture)
+        (partial / CAMERA_FILE).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _frame_record(cameras: Cameras, index: int) -> dict[str, Any]:
@@ -130,8 +132,8 @@ def _frame_record(cameras: Cameras, index: int) -> dict[str, Any]:
     return frame if K[0, 1] == 0 else {**frame, "skew": K[0, 1].item()}
 
 
-def _png(rgba: UInt8[np.ndarray, "h w 4"]) -> bytes:
-    """OpenCV encodes six times as fast as Pillow, in the same size."""
+def encode_png(rgba: UInt8[np.ndarray, "h w 4"]) -> bytes:
+    """A PNG file. OpenCV encodes six times as fast as Pillow, in the same size."""
     return cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))[1].tobytes()
 
 
@@ -211,17 +213,21 @@ def _read_rgba(path: Path, width: int, height: int) -> np.ndarray:
 
 
 def write_dataset(root: Path, splits: Mapping[str, Sequence[str]], record: Mapping[str, Any]) -> None:
-    """Write the list files and `dataset.json`; the latter last, so that its presence means that all is there.
+    """Write the list files and `dataset.json`: all of them or, when the disk fails, none.
+
+    They get their names once all are written, `dataset.json` last, so that its presence means that all is there.
 
     Args:
         root: The dataset folder, with its samples in it.
         splits: "train" and "val" -> names of sample folders.
         record: What made the dataset: configuration, version, scale, statistics.
     """
-    for split, names in splits.items():
-        _write_text(root / SPLIT_FILES[split], "".join(f"{name}\n" for name in names))
     counts = {split: len(names) for split, names in splits.items()}
-    _write_text(root / DATASET_FILE, json.dumps({**record, "splits": counts}, indent=1))
+    texts = {DATASET_FILE: json.dumps({**record, "splits": counts}, indent=1)}
+    texts |= {SPLIT_FILES[split]: "".join(f"{name}\n" for name in names) for split, names in splits.items()}
+    with ExitStack() as stack:  # which leaves them, and so renames them, in the opposite order
+        for name, text in texts.items():
+            stack.enter_context(atomic_path(root / name)).write_text(text)
 
 
 def list_samples(root: Path, split: str) -> list[Path]:
@@ -239,8 +245,3 @@ def list_samples(root: Path, split: str) -> list[Path]:
     if not folders:
         raise InputError(f"{file}: expected at least one sample folder, found none")
     return folders
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as partial:
-        partial.write_text(text)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from mouselift.data.consistency import GOOD_IOU, hull_iou, likely_cause
+from mouselift.data.consistency import GOOD_IOU, diagnose, hull_iou
 from mouselift.data.recording import Recording, read_masks
 from mouselift.data.recording.check import require_sound
 from mouselift.data.segments import find_joins, smooth_track
@@ -23,6 +22,8 @@ from mouselift.geometry.rigs import FACELIFT_FOV_DEG, RIG_RADIUS, azimuth_elevat
 REACH_PERCENTILE = 99.5  # of the instants: one bad mask must not widen the view of a whole dataset
 REACH_MARGIN = 1.04
 MAX_DROPPED_SHARE = 0.2
+MAX_SHIFT = 5  # frames that a video may be late or early and still be named
+DIAGNOSED = 2  # instants that a cause is looked for in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,12 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         if self.every < 1 or self.size_px < 16 or (self.max_samples is not None and self.max_samples < 1):
             raise InputError("expected every >= 1, size_px >= 16 and max_samples >= 1")
-        if not 0 <= self.val_share < 1 or self.gap_s < 0 or self.smoothing_s < 0 or self.first < 0:
-            raise InputError("expected val_share in [0, 1) and gap_s, smoothing_s and first not negative")
+        if not 0 <= self.val_share < 1 or not 0 <= self.min_hull_iou <= 1:  # "not": so is NaN refused, too
+            raise InputError("expected val_share in [0, 1) and min_hull_iou in [0, 1]")
+        if not (0 <= self.gap_s < np.inf and 0 <= self.smoothing_s < np.inf and self.first >= 0):
+            raise InputError("expected gap_s, smoothing_s and first not negative")
+        if self.fps is not None and not 0 < self.fps < np.inf:
+            raise InputError(f"expected a positive number of instants a second, found fps = {self.fps}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,9 +150,11 @@ def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = T
     chosen = choose_instants(recording.num_instants, config)
     looked_at = range(chosen[0], chosen[-1] + 1) if _masks_are_videos(recording) else chosen
     masks = ((index, [row[i] for i in rig.order]) for index, row in read_masks(recording, looked_at))
-    bar = tqdm(masks, total=len(looked_at), desc="survey", unit="instant", disable=not progress)
     surveyor = Surveyor(rig.cameras)
-    survey = survey_masks(iter(bar), chosen, surveyor)
+    with tqdm(
+        masks, total=len(looked_at), desc="survey", unit="instant", disable=None if progress else True
+    ) as bar:  # None: not where nobody looks
+        survey = survey_masks(iter(bar), chosen, surveyor)
     wanted = [i for i in range(len(survey.instants)) if survey.chosen[i]]
     usable = tuple(i for i in wanted if not survey.problems[i])
     if len(usable) < (1 - MAX_DROPPED_SHARE) * len(wanted):
@@ -156,7 +163,7 @@ def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = T
             f"{recording.root}: expected masks that show one animal, found none in {len(wanted) - len(usable)} of "
             f"{len(wanted)} instants; the first is {survey.instants[first]}: {survey.problems[first]}"
         )
-    require_consistent(survey, surveyor, config.min_hull_iou, recording.root)
+    require_consistent(recording, rig, survey, surveyor, config.min_hull_iou)
     cuts = sorted({*config.joins, *(int(survey.instants[i]) for i in find_joins(survey.rough_mm))})
     fps = config.fps or recording.fps or 1.0
     positions = np.searchsorted(survey.instants, cuts)
@@ -174,22 +181,42 @@ def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = T
     )
 
 
-def require_consistent(survey: Survey, surveyor: Surveyor, min_hull_iou: float, where: Path) -> None:
+def require_consistent(recording: Recording, rig: Rig, survey: Survey, surveyor: Surveyor, min_hull_iou: float) -> None:
     """Refuse a recording whose cameras and masks do not fit each other.
 
     Raises:
-        InputError: With the figure and, when a change of the cameras explains it, the likely cause.
+        InputError: With the figure and, when one change explains it, the likely cause.
     """
-    overlaps = torch.stack([hull_iou(masks, surveyor.cameras) for masks in survey.evidence]).median(0).values
-    worst = int(overlaps.argmin())
-    if float(overlaps[worst]) >= min_hull_iou:
+    overlaps = {instant: hull_iou(masks, surveyor.cameras) for instant, masks in survey.evidence.items()}
+    medians = torch.stack([*overlaps.values()]).median(0).values
+    worst = int(medians.argmin())
+    if float(medians[worst]) >= min_hull_iou:
         return
-    suspicion = likely_cause(survey.evidence[:2], surveyor.cameras)
+    last = recording.num_instants - 1
+    _, _, shown = max((min(MAX_SHIFT, i, last - i), -float(row.mean()), i) for i, row in overlaps.items())
+    suspicion = diagnose(
+        [*survey.evidence.values()][:DIAGNOSED],
+        surveyor.cameras,
+        neighbouring_masks(recording, rig, surveyor, shown),
+    )
     cause = f"likely {suspicion.cause} (that gives {suspicion.iou:.2f})" if suspicion else "see `mouselift check`"
     raise InputError(
-        f"{where}: expected masks that overlap their visual hull by {min_hull_iou:.2f} in every view, found "
-        f"{float(overlaps[worst]):.2f} in camera {surveyor.names[worst]}: {cause}"
+        f"{recording.root}: expected masks that overlap their visual hull by {min_hull_iou:.2f} in every view, found "
+        f"{float(medians[worst]):.2f} in camera {surveyor.names[worst]}: {cause}"
     )
+
+
+def neighbouring_masks(
+    recording: Recording, rig: Rig, surveyor: Surveyor, instant: int
+) -> list[Float[Tensor, "v 1 h w"]]:
+    """Masks of consecutive instants about one, in the rig's order, as many on both sides: fewer near the ends.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    reach = min(MAX_SHIFT, instant, recording.num_instants - 1 - instant)
+    rows = read_masks(recording, range(instant - reach, instant + reach + 1))
+    return [surveyor.shrink([masks[v] for v in rig.order]) for _, masks in rows]
 
 
 def choose_instants(num_instants: int, config: PrepareConfig) -> list[int]:

@@ -25,6 +25,8 @@ def find_joins(centres_mm: Float64[np.ndarray, "t 3"]) -> Int64[np.ndarray, "j"]
     Returns:
         The first index after each join, increasing.
     """
+    if len(centres_mm) < 2:
+        return np.zeros(0, np.int64)
     steps = np.linalg.norm(np.diff(centres_mm, axis=0), axis=1)
     padded = np.pad(steps, NEIGHBOURS, constant_values=0.0)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)

@@ -14,6 +14,7 @@ from mouselift.geometry import Cameras, pixel_centres
 
 NUM_WITNESSES = 5
 SURVEY_WIDTH_PX = 192  # masks are surveyed at this width: 1.1 mm a pixel on the usual rig
+MAX_CUT_SHARE = 0.04  # of a side, cut off so that it is a whole multiple of the survey's: that is many times faster
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +29,7 @@ class Survey:
         volumes_ml: Of the visual hull.
         reaches: Tangent of the largest angle, at any camera, between the hull's centre and its silhouette.
         problems: Why an instant cannot be used; empty when it can.
-        evidence: Masks of a few usable instants at the survey's size, to judge the cameras by.
+        evidence: Masks of a few usable instants by their numbers, at the survey's size, to judge the cameras by.
     """
 
     instants: Int64[np.ndarray, "t"]
@@ -38,7 +39,7 @@ class Survey:
     volumes_ml: Float64[np.ndarray, "t"]
     reaches: Float64[np.ndarray, "t"]
     problems: tuple[str, ...]
-    evidence: tuple[Float[Tensor, "v 1 h w"], ...]
+    evidence: dict[int, Float[Tensor, "v 1 h w"]]
 
 
 class Surveyor:
@@ -50,12 +51,14 @@ class Surveyor:
         Args:
             cameras: (1,) each, in the world (mm); their sizes are those of the masks and may differ.
         """
-        factor = max(1, round(cameras[0].width / SURVEY_WIDTH_PX))
-        width, height = cameras[0].width // factor, cameras[0].height // factor
-        small = []
-        for camera in cameras:
-            across, down = camera.width // width, camera.height // height
-            small.append(camera.cropped(0, 0, width * across, height * down).resized(width, height))
+        width, height = min(camera.width for camera in cameras), min(camera.height for camera in cameras)
+        factor = max(1, round(width / SURVEY_WIDTH_PX))
+        width, height = width // factor, height // factor
+        self._used = [(_used(camera.width, width), _used(camera.height, height)) for camera in cameras]
+        small = [
+            camera.cropped(0, 0, right, bottom).resized(width, height)
+            for camera, (right, bottom) in zip(cameras, self._used, strict=True)
+        ]
         self.names = tuple(name for camera in cameras for name in camera.names) or tuple(map(str, range(len(small))))
         self.cameras = joined(small)
         self._directions = _pixel_directions(self.cameras)
@@ -64,21 +67,21 @@ class Surveyor:
         """Masks of all views at the survey's size, in [0, 1]."""
         width, height = self.cameras.width, self.cameras.height
         small = np.empty((len(masks), height, width), np.uint8)
-        for mask, result in zip(masks, small, strict=True):
-            across, down = mask.shape[1] // width, mask.shape[0] // height  # whole factors are many times faster
-            cv2.resize(mask[: height * down, : width * across], (width, height), result, interpolation=cv2.INTER_AREA)
+        for mask, (right, bottom), result in zip(masks, self._used, small, strict=True):
+            cv2.resize(mask[:bottom, :right], (width, height), result, interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small)[:, None].float() / 255
 
     def rough_centre(self, masks: Sequence[UInt8[np.ndarray, "_ _"]]) -> Float[Tensor, "3"]:
         """The quick estimate: centroids of every few pixels of the masks, triangulated."""
         width, height = self.cameras.width, self.cameras.height
         centroids = torch.full((len(masks), 2), torch.nan, dtype=torch.float64)
-        for v, mask in enumerate(masks):
-            across, down = mask.shape[1] // width, mask.shape[0] // height
-            moments = cv2.moments(np.ascontiguousarray(mask[down // 2 :: down, across // 2 :: across]))
+        for v, (mask, (right, bottom)) in enumerate(zip(masks, self._used, strict=True)):
+            across, down = right // width, bottom // height
+            moments = cv2.moments(np.ascontiguousarray(mask[down // 2 : bottom : down, across // 2 : right : across]))
             if moments["m00"] > 0:
-                centroids[v, 0] = moments["m10"] / moments["m00"] + 0.5
-                centroids[v, 1] = moments["m01"] / moments["m00"] + 0.5
+                column, row = moments["m10"] / moments["m00"] * across, moments["m01"] / moments["m00"] * down
+                centroids[v, 0] = (column + across // 2 + 0.5) * width / right
+                centroids[v, 1] = (row + down // 2 + 0.5) * height / bottom
         return triangulate(centroids, self.cameras)
 
     def look(self, masks: Float[Tensor, "v 1 h w"], row: "_Row") -> None:
@@ -114,7 +117,7 @@ def survey_masks(
         chosen: The instants that shall become samples.
         surveyor: Made for the rig.
     """
-    wanted, rows, evidence = frozenset(chosen), [], []
+    wanted, rows, evidence = frozenset(chosen), [], {}
     witnesses = {sorted(wanted)[k] for k in np.linspace(0, len(wanted) - 1, NUM_WITNESSES).round().astype(int)}
     for index, full in instants:
         row = _Row(instant=index, rough=surveyor.rough_centre(full), chosen=index in wanted)
@@ -122,7 +125,7 @@ def survey_masks(
             masks = surveyor.shrink(full)
             surveyor.look(masks, row)
             if index in witnesses and not row.problem:
-                evidence.append(masks)
+                evidence[index] = masks
         rows.append(row)
     return Survey(
         instants=np.array([row.instant for row in rows], np.int64),
@@ -132,7 +135,7 @@ def survey_masks(
         volumes_ml=np.array([row.volume_ml for row in rows], np.float64),
         reaches=np.array([row.reach for row in rows], np.float64),
         problems=tuple(row.problem for row in rows),
-        evidence=tuple(evidence),
+        evidence=evidence,
     )
 
 
@@ -161,6 +164,12 @@ def joined(cameras: Sequence[Cameras]) -> Cameras:
         else torch.cat([none if c.distortion is None else c.distortion.double() for c in cameras]),
         names=tuple(name for c in cameras for name in c.names),
     )
+
+
+def _used(side_px: int, survey_px: int) -> int:
+    """How much of a picture's side is surveyed: a whole multiple of the survey's side where that loses little."""
+    whole = side_px // survey_px * survey_px
+    return whole if side_px - whole <= MAX_CUT_SHARE * side_px else side_px
 
 
 def _pixel_directions(cameras: Cameras) -> Float[Tensor, "v h w 3"]:

@@ -32,7 +32,7 @@ BORDER = 2  # voxels on each side, the outer ones empty
 MIN_WEIGHT = 0.05  # of all views together: with less, a voxel is unseen
 MIN_PART = 0.01  # voxels of a part that is kept, share of the largest
 POINTS_AT_ONCE = 1 << 15
-COARSE_RESOLUTION, COARSE_IMAGE_PX = 48, 128  # of a first look, which finds out where the surface is
+FIRST_RESOLUTION = 96  # of a first look, which finds out where the surface is
 EMPTY, INSIDE = 1.0, -1.0
 
 
@@ -71,8 +71,7 @@ def to_mesh(
         resolution: Voxels along the longest edge of the volume, at least 8.
         num_views: Spread evenly over a sphere around the Gaussians, at least 6.
         image_size_px: Of the rendered depth maps.
-        truncation_voxels: Half the thickness of the layer around the surface in which distances are averaged; parts
-            thinner than it grow.
+        truncation_voxels: Half the thickness of the layer around the surface in which distances are averaged.
 
     Returns:
         Closed, every edge shared by two faces.
@@ -86,9 +85,11 @@ def to_mesh(
     marching_cubes = _marching_cubes()
     scene = gaussians.detach().to("cpu", torch.float32)
     box = _visible_box(scene)
-    box = _fuse(scene, box, num_views, COARSE_IMAGE_PX, COARSE_RESOLUTION, truncation_voxels / 2).solid_box()
+    looks = {"num_views": num_views, "image_size_px": image_size_px}
+    first = min(resolution, FIRST_RESOLUTION)
+    box = _fuse(scene, box, resolution=first, truncation_voxels=truncation_voxels, **looks).solid_box()
     within = ((scene.means >= box[0]) & (scene.means <= box[1])).all(-1)
-    volume = _fuse(scene.select(within), box, num_views, image_size_px, resolution, truncation_voxels)
+    volume = _fuse(scene.select(within), box, resolution=resolution, truncation_voxels=truncation_voxels, **looks)
     corners, faces, _, _ = marching_cubes(volume.distances, 0.0)
     vertices = volume.points(torch.from_numpy(corners.copy()).float())
     parts = vertices.split(POINTS_AT_ONCE)
@@ -201,6 +202,7 @@ class _Volume:
 def _fuse(
     scene: Gaussians,
     box: Float[Tensor, "2 3"],
+    *,
     num_views: int,
     image_size_px: int,
     resolution: int,

@@ -72,7 +72,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> Html:
 def picture(pixels: UInt8[np.ndarray, "h w 3"], caption: str, *, lossless: bool = False) -> Html:
     """A picture inside the page, JPEG unless its lines must stay sharp; it scrolls sideways where it must."""
     suffix, kind = (".png", "image/png") if lossless else (".jpg", "image/jpeg")
-    options = [] if lossless else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # thin lines need it
+    options = [] if lossless else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *full_colour]
     encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1].tobytes()
     height, width = pixels.shape[:2]
     source = f"data:{kind};base64,{base64.b64encode(encoded).decode('ascii')}"

@@ -114,6 +114,16 @@ class PixelPrior:
     opacity_logits: Float[Tensor, "b n"]
     features: Float[Tensor, "b n f"] | None = None
 
+    def gaussians(self) -> Gaussians:
+        """The Gaussians that a silent network stands for."""
+        return RawGaussians(
+            means=self.along_rays(torch.zeros_like(self.distances)),
+            sh=self.dc[..., None, :],
+            log_scales=self.log_scales[..., None].expand_as(self.dc),
+            quats=self.quat.expand(*self.dc.shape[:-1], 4),
+            opacity_logits=self.opacity_logits,
+        ).activated()
+
     def along_rays(self, offsets: Float[Tensor, "b n"]) -> Float[Tensor, "b n 3"]:
         """Points on the rays, farther than the prior's own by the offsets."""
         return self.origins + (self.distances + offsets)[..., None] * self.directions
@@ -164,6 +174,15 @@ class GSLRM(nn.Module):
             With `skip_empty_patches` only the occupied patches have Gaussians.
         """
         return self.raw(context, bf16=bf16).activated()
+
+    def visual_hull(self, context: Views) -> Gaussians:
+        """What the model starts from: one Gaussian for each pixel, on the visual hull, in the pixel's colour.
+
+        A baseline, and only for models that start from the hull.
+        """
+        if not self.config.start_from_hull:
+            raise ValueError("this model does not start from the visual hull")
+        return self._prior(context, self._kept_patches(context)).gaussians()
 
     def raw(self, context: Views, *, bf16: bool = False) -> RawGaussians:
         """The same before activation."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +64,9 @@ def test_hollows_are_filled_and_specks_dropped() -> None:
     """A shell, seen from outside only, is solid; what is small and apart goes."""
     solid = ball(8000)
     outward = F.normalize(solid.means - CENTRE, dim=-1)
-    shell = Gaussians(
-        means=CENTRE + RADIUS * outward,
-        quats=solid.quats,
-        scales=solid.scales,
-        opacities=solid.opacities,
-        sh=solid.sh,
-    )
+    shell = replace(solid, means=CENTRE + RADIUS * outward)
     speck = solid.select(torch.arange(len(solid)) == 0)
-    speck = Gaussians(
-        means=CENTRE[None] + torch.tensor([[1.6 * RADIUS, 0, 0]]),
-        quats=speck.quats,
-        scales=speck.scales,
-        opacities=speck.opacities,
-        sh=speck.sh,
-    )
+    speck = replace(speck, means=CENTRE[None] + torch.tensor([[1.6 * RADIUS, 0, 0]]))
     found = to_mesh(Gaussians.cat([shell, speck]), resolution=40, num_views=12, image_size_px=96)
     mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)
     assert mesh.is_watertight
@@ -85,6 +74,33 @@ def test_hollows_are_filled_and_specks_dropped() -> None:
     assert found.volume() == pytest.approx(
         4 / 3 * np.pi * RADIUS**3, rel=0.2
     )  # the shell's skin lies outside its centres
+
+
+def test_a_thin_tail_is_kept_and_stray_gaussians_cost_no_resolution() -> None:
+    """A tail of 3 % of the length in diameter, beside a speck far away that is dropped."""
+    body = ball(6000)
+    along = torch.linspace(0, 2.5 * RADIUS, 600)
+    count = len(along)
+    tail = Gaussians(
+        means=CENTRE + torch.stack([RADIUS * 0.95 + along, torch.zeros(count), torch.zeros(count)], dim=-1),
+        quats=torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4).contiguous(),
+        scales=torch.full((count, 3), 0.04 * RADIUS),
+        opacities=torch.full((count,), 0.9),
+        sh=torch.zeros(count, 1, 3),
+    )
+    speck = tail.select(torch.arange(count) < 2)
+    speck = replace(speck, means=speck.means + torch.tensor([0, 3 * RADIUS, 0]))
+    scene = Gaussians.cat([body, tail, speck])
+    found = to_mesh(scene, resolution=96, num_views=16, image_size_px=160)
+    mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)
+    assert mesh.is_watertight
+    assert mesh.body_count == 1
+    end = float(CENTRE[0]) + 3.45 * RADIUS
+    assert float(found.vertices[:, 0].max()) == pytest.approx(end, abs=0.15 * RADIUS)
+    assert float(found.vertices[:, 1].max()) < float(CENTRE[1]) + 1.2 * RADIUS
+    middle = np.abs(found.vertices[:, 0] - float(CENTRE[0]) - 2.5 * RADIUS) < 0.2 * RADIUS
+    radii = np.linalg.norm(found.vertices[middle, 1:] - CENTRE.numpy()[1:], axis=1)
+    assert 0.04 * RADIUS < radii.mean() < 0.16 * RADIUS
 
 
 def test_there_must_be_a_surface(monkeypatch: pytest.MonkeyPatch) -> None:

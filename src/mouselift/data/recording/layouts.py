@@ -54,7 +54,15 @@ def open_recording(path: Path | str, *, calibration: Path | str | None = None, m
     Raises:
         InputError: No known layout, several calibrations, names that do not match, or a file that cannot be read.
     """
-    root = Path(path)
+    try:
+        return _open(Path(path), calibration, mm_per_unit)
+    except OSError as error:  # a folder that may not be listed, a drive that went away
+        raise InputError(
+            f"{error.filename or path}: expected a recording that can be read, found: {error.strerror}"
+        ) from None
+
+
+def _open(root: Path, calibration: Path | str | None, mm_per_unit: float) -> Recording:
     if not root.exists():
         raise InputError(f"expected a recording, found nothing at {root}")
     found = _find(root)

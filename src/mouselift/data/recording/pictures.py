@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mouselift.data.picture import DECODE_ERRORS
 from mouselift.data.recording.video import Channels
 from mouselift.errors import InputError
 
@@ -63,7 +64,7 @@ class PictureFolder:
                 raise InputError(f"{path}: expected {self.width}x{self.height} px as in {self.files[0]}, found {found}")
             try:
                 return _mask(picture) if channels == "mask" else np.asarray(picture.convert(channels.upper()))
-            except OSError as error:
+            except DECODE_ERRORS as error:
                 raise InputError(f"{path}: expected a picture, found: {error}") from None
 
 
@@ -98,8 +99,11 @@ def scan_pictures(folder: Path) -> PictureFolder:
 def _opened(path: Path) -> Image.Image:
     try:
         picture = Image.open(path)
-    except OSError as error:
-        raise InputError(f"{path}: expected a picture, found: {error.strerror or error}") from None
+    except DECODE_ERRORS as error:
+        found = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{path}: expected a picture, found: {found}") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: expected a picture, found one that claims to be larger than any camera's") from None
     if picture.mode not in MODES:
         raise InputError(f"{path}: expected 8 bits a channel, found a picture of mode {picture.mode}")
     return picture

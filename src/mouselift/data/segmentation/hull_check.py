@@ -1,4 +1,4 @@
-"""How well masks of one instant fit one body: each against the silhouette of the visual hull of all."""
+"""How well the masks of one instant fit one body: each against the silhouette of the visual hull."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,50 +14,56 @@ from mouselift.geometry import Cameras
 from mouselift.geometry.hull import carve, voxel_grid
 
 CROP_PX = 192  # masks are compared in crops of this size
-FIRST_VOXELS, SUBDIVISIONS = 24, 2  # 96 voxels along the edge in the end, 1.5 mm for a mouse with its tail
+FIRST_VOXELS, SUBDIVISIONS = 24, 2
+VOXELS = FIRST_VOXELS << SUBDIVISIONS  # along the edge in the end: 1.5 mm for a mouse with its tail
+GAP_PX = 2 * int(np.ceil(CROP_PX / VOXELS / 2)) + 1  # bridges neighbouring voxels in a crop
 CUBE_MARGIN = 1.15
+MIN_WITNESSES = 2
+
+Mask = Bool[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HullFit:
-    """The visual hull of one instant and its silhouettes.
+    """What the masks of one instant say about each other.
 
     Attributes:
-        ious: Of each mask with the hull's silhouette; 0 for an empty mask, NaN if there is no hull.
-        silhouettes: Of the hull, at the size of each picture.
+        ious: Of each mask with the silhouette of the hull of all; 0 for an empty mask, NaN with fewer than two masks.
+        allowed: Silhouette of the hull that the *other* masks carve, at the size of each picture.
     """
 
     ious: Float64[np.ndarray, "v"]
-    silhouettes: tuple[Bool[np.ndarray, "_ _"], ...]
+    allowed: tuple[Mask, ...]
 
 
-def fit_hull(
-    masks: Sequence[Bool[np.ndarray, "_ _"]],
-    cameras: Sequence[Cameras],
-    centre: Float[Tensor, "3"],
-) -> HullFit:
-    """Carve the visual hull and compare its silhouettes with the masks.
+def fit_hull(masks: Sequence[Mask], cameras: Sequence[Cameras], centre: Float[Tensor, "3"]) -> HullFit:
+    """Carve the visual hulls of all masks, and of all but each.
 
     Args:
-        masks: Of every camera; empty ones do not carve.
+        masks: Of every camera; an empty one says nothing, nor does a camera about what lies beside its picture.
         cameras: (1,) each, in the world.
         centre: About where the animal is, world.
     """
+    witnesses = [bool(mask.any()) for mask in masks]
+    if sum(witnesses) < MIN_WITNESSES:
+        return HullFit(ious=np.full(len(masks), np.nan), allowed=tuple(np.ones(mask.shape, bool) for mask in masks))
     radius = CUBE_MARGIN * _radius(masks, cameras, centre)
     crops = [_crop(camera, centre, radius) for camera in cameras]
-    small = torch.from_numpy(np.stack([crop.shrink(mask) for crop, mask in zip(crops, masks, strict=True)]))[:, None]
     views = _joined([crop.camera for crop in crops])
-    carving = torch.tensor([bool(mask.any()) for mask in masks])
-    points = _carve_finely(small[carving], views[carving], centre.float(), radius)
-    silhouettes = _silhouettes(points, views, FIRST_VOXELS << SUBDIVISIONS)
-    inside = small[:, 0].numpy() > 0.5
-    union = (inside | silhouettes).sum((1, 2))
-    with np.errstate(invalid="ignore"):
-        ious = (inside & silhouettes).sum((1, 2)) / union if len(points) else np.full(len(masks), np.nan)
-    full = tuple(
-        crop.enlarge(silhouette, mask.shape) for crop, silhouette, mask in zip(crops, silhouettes, masks, strict=True)
-    )
-    return HullFit(ious=np.asarray(ious, np.float64), silhouettes=full)
+    small = np.stack([crop.shrink(mask) for crop, mask in zip(crops, masks, strict=True)])
+    pictured = np.stack([crop.shrink(np.ones_like(mask)) for crop, mask in zip(crops, masks, strict=True)]) > 0.5
+    speaking = pictured & np.array(witnesses)[:, None, None]
+    carving = torch.from_numpy(np.where(speaking, small, np.float32(1)))[:, None]
+    points, inside = _carve_finely(carving, views, centre.float(), radius)
+
+    ious, allowed = [], []
+    for view, (crop, mask) in enumerate(zip(crops, masks, strict=True)):
+        hull = _silhouette(points[inside.all(0)], views[view]) & pictured[view]
+        found = small[view] > 0.5
+        ious.append((hull & found).sum() / max((hull | found).sum(), 1))
+        others = torch.cat([inside[:view], inside[view + 1 :]]).all(0)
+        allowed.append(crop.enlarge(_silhouette(points[others], views[view]), mask.shape))
+    return HullFit(ious=np.array(ious, np.float64), allowed=tuple(allowed))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,25 +75,25 @@ class _Crop:
     side: int
     camera: Cameras
 
-    def shrink(self, mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "s s"]:
+    def shrink(self, mask: Mask) -> Float32[np.ndarray, "s s"]:
         height, width = mask.shape
         square = np.zeros((self.side, self.side), np.float32)
-        rows = slice(max(self.top, 0), min(self.top + self.side, height))
-        columns = slice(max(self.left, 0), min(self.left + self.side, width))
-        if rows.start < rows.stop and columns.start < columns.stop:
-            moved = np.s_[
-                rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
-            ]
-            square[moved] = mask[rows, columns]
-        enlarging = self.side < CROP_PX
-        return cv2.resize(square, (CROP_PX, CROP_PX), interpolation=cv2.INTER_LINEAR if enlarging else cv2.INTER_AREA)
+        rows = slice(max(self.top, 0), max(min(self.top + self.side, height), 0))
+        columns = slice(max(self.left, 0), max(min(self.left + self.side, width), 0))
+        seen = mask[rows, columns]
+        y, x = rows.start - self.top, columns.start - self.left
+        square[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
+        smaller = self.side > CROP_PX
+        return cv2.resize(square, (CROP_PX, CROP_PX), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
-    def enlarge(self, small: Bool[np.ndarray, "s s"], shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:
-        moved = np.float32([[self.side / CROP_PX, 0, self.left], [0, self.side / CROP_PX, self.top]])
-        return cv2.warpAffine(small.astype(np.uint8), moved, shape[::-1], flags=cv2.INTER_NEAREST).astype(bool)
+    def enlarge(self, small: Bool[np.ndarray, "s s"], shape: tuple[int, ...]) -> Mask:
+        scale = self.side / CROP_PX
+        moved = np.array([[scale, 0, self.left + (scale - 1) / 2], [0, scale, self.top + (scale - 1) / 2]])
+        full = cv2.warpAffine(small.view(np.uint8), moved, (shape[1], shape[0]), flags=cv2.INTER_NEAREST)
+        return full.astype(bool)
 
 
-def _radius(masks: Sequence[np.ndarray], cameras: Sequence[Cameras], centre: Float[Tensor, "3"]) -> float:
+def _radius(masks: Sequence[Mask], cameras: Sequence[Cameras], centre: Float[Tensor, "3"]) -> float:
     """Of a ball about the centre that holds the animal, as far as the widest mask reaches; mm."""
     reaches = [0.0]
     for mask, camera in zip(masks, cameras, strict=True):
@@ -101,13 +107,17 @@ def _radius(masks: Sequence[np.ndarray], cameras: Sequence[Cameras], centre: Flo
 
 
 def _crop(camera: Cameras, centre: Float[Tensor, "3"], radius: float) -> _Crop:
-    """Around the ball; a lens never shows it larger than a pinhole does by more than the margin."""
+    """Around the ball, as a pinhole shows it; real lenses show it smaller at the picture's edges."""
     x, y = camera.project(centre[None])[0, 0].nan_to_num(0.0).tolist()
     depth = float(camera.to_camera(centre[None])[0, 0, 2])
     half = max(8.0, float(camera.K[0, 0, 0]) * radius / max(depth, radius))
     left, top, side = round(x - half), round(y - half), round(2 * half)
-    cropped = camera.cropped(left, top, side, side).resized(CROP_PX, CROP_PX)
-    return _Crop(left=left, top=top, side=side, camera=cropped)
+    return _Crop(
+        left=left,
+        top=top,
+        side=side,
+        camera=camera.cropped(left, top, side, side).resized(CROP_PX, CROP_PX),
+    )
 
 
 def _joined(cameras: Sequence[Cameras]) -> Cameras:
@@ -124,26 +134,33 @@ def _joined(cameras: Sequence[Cameras]) -> Cameras:
 
 def _carve_finely(
     masks: Float[Tensor, "v 1 s s"], cameras: Cameras, centre: Float[Tensor, "3"], radius: float
-) -> Float[Tensor, "n 3"]:
-    """Voxel centres inside the hull; only voxels that may hold some of it are subdivided."""
+) -> tuple[Float[Tensor, "n 3"], Bool[Tensor, "v n"]]:
+    """Centres of voxels that all masks but one hold at least, and which masks do.
+
+    Only voxels that may hold some of it are subdivided.
+    """
     points = voxel_grid(FIRST_VOXELS, centre, radius)
     voxels = FIRST_VOXELS
-    for _ in range(SUBDIVISIONS):
-        reach = int(np.ceil(CROP_PX / voxels))  # more than half a voxel's diagonal, in pixels of a crop
+    while True:
+        # A voxel's half diagonal is 0.87 of its edge; near cameras see it a little larger.
+        reach = 0 if voxels == VOXELS else int(np.ceil(CROP_PX / voxels))
         wide = F.max_pool2d(masks, 2 * reach + 1, stride=1, padding=reach)
-        points = points[carve(points, wide, cameras) > 0.5]
+        inside = torch.stack([carve(points, wide[v : v + 1], cameras[v : v + 1]) > 0.5 for v in range(len(cameras))])
+        candidates = inside.sum(0) >= len(cameras) - 1
+        points, inside = points[candidates], inside[:, candidates]
+        if voxels == VOXELS:
+            return points, inside
         voxels *= 2
         children = voxel_grid(2, points.new_zeros(3), 2 * radius / voxels)
         points = (points[:, None] + children).flatten(0, 1)
-    return points[carve(points, masks, cameras) > 0.5]
 
 
-def _silhouettes(points: Float[Tensor, "n 3"], cameras: Cameras, voxels: int) -> Bool[np.ndarray, "v s s"]:
-    pictures = np.zeros((len(cameras), CROP_PX, CROP_PX), np.uint8)
+def _silhouette(points: Float[Tensor, "n 3"], camera: Cameras) -> Bool[np.ndarray, "s s"]:
+    """Where a camera of the crops sees the voxels about these points."""
+    picture = np.zeros((CROP_PX, CROP_PX), np.uint8)
     if len(points):
-        for picture, pixels in zip(pictures, cameras.project(points).numpy(), strict=True):
-            column, row = np.nan_to_num(pixels, nan=-1).astype(np.int64).T
-            seen = (column >= 0) & (row >= 0) & (column < CROP_PX) & (row < CROP_PX)
-            picture[row[seen], column[seen]] = 1
-    width = round(CROP_PX / voxels)  # px between projected neighbours
-    return np.stack([cv2.dilate(picture, np.ones((width + 1, width + 1), np.uint8)) for picture in pictures]) > 0
+        column, row = np.floor(np.nan_to_num(camera.project(points).numpy(), nan=-1)).astype(np.int64).T
+        seen = (column >= 0) & (row >= 0) & (column < CROP_PX) & (row < CROP_PX)
+        picture[row[seen], column[seen]] = 1
+    # Of the many voxels along a ray some reach up to the edge: only the gaps between their centres need filling.
+    return cv2.morphologyEx(picture, cv2.MORPH_CLOSE, np.ones((GAP_PX, GAP_PX), np.uint8)).astype(bool)

@@ -6,13 +6,15 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from mouselift.data.segmentation.appearance import Appearance
+from mouselift.data.segmentation.appearance import Odds
 from mouselift.data.segmentation.background import Background
-from mouselift.data.segmentation.frame import box_of, colour_evidence
+from mouselift.data.segmentation.frame import looks
+from mouselift.data.segmentation.regions import box_of
 
 COARSE = 4  # px of the picture in one of the coarse grid
 LIKELY_AREA = (0.15, 4.0)  # of the camera's usual: rearing towards a camera, or half hidden behind something
 MAX_PARTS = 8
+SURE = 1.5  # log-odds of a cell of the coarse grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,26 +53,24 @@ def coarse_background(background: Background) -> Background:
     known = cv2.resize(background.known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return Background(
         median=cv2.resize(background.median, size, interpolation=cv2.INTER_AREA),
-        spread=cv2.resize(background.spread, size, interpolation=cv2.INTER_AREA),
         known=known > 0.99,
+        lodging=cv2.resize(background.lodging, size, interpolation=cv2.INTER_AREA) * (known <= 0.99),
     )
 
 
-def find_parts(
-    ycc: UInt8[np.ndarray, "h w 3"], appearance: Appearance, background: Background, usual_area: float
-) -> list[Part]:
+def find_parts(ycc: UInt8[np.ndarray, "h w 3"], odds: Odds, background: Background, usual_area: float) -> list[Part]:
     """Parts of a likely size that look like the animal and unlike the background, the weightiest first.
 
     Args:
         ycc: Y, Cr, Cb.
-        appearance: Of this camera.
+        odds: Of this camera.
         background: Of this camera, from `coarse_background`.
         usual_area: Of the animal in this camera, pixels.
     """
     height, width = background.known.shape
     small = cv2.resize(ycc, (width, height), interpolation=cv2.INTER_AREA)
-    evidence = cv2.blur(colour_evidence(small, (0, 0, width, height), appearance, background), (3, 3))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((evidence > 0).view(np.uint8), connectivity=8)
+    evidence = cv2.blur(looks(small, (0, 0, width, height), odds, background), (3, 3))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((evidence > SURE).view(np.uint8), connectivity=8)
     weights = np.bincount(labels.ravel(), weights=evidence.ravel(), minlength=count)
     areas = stats[:, cv2.CC_STAT_AREA] * float(ycc.shape[0] * ycc.shape[1]) / (height * width)
     low, high = (share * usual_area for share in LIKELY_AREA)

@@ -6,21 +6,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
 
 from mouselift.data.saliency import Network
 from mouselift.data.segmentation.appearance import to_ycc
 from mouselift.data.segmentation.consensus import find_consensus
-from mouselift.data.segmentation.frame import segment_frame, soft_edge
-from mouselift.data.segmentation.hull_check import HullFit, fit_hull
+from mouselift.data.segmentation.frame import Evidence, draw_animal, gather_evidence
+from mouselift.data.segmentation.hull_check import fit_hull
 from mouselift.data.segmentation.model import CameraModel, learn_camera
 from mouselift.data.segmentation.parts import Part, find_parts, whole
+from mouselift.data.segmentation.regions import grown, size_of, soft_edge
 from mouselift.data.segmentation.seeds import find_seeds
 from mouselift.geometry import Cameras
 
 SAMPLES = 12  # instants to learn from, spread over the recording
 LIKELY_AREA = (0.25, 4.0)  # of the camera's usual
 POINT_RADIUS = 0.1  # of the square root of the usual area: about a tracked point
+SLACK = 0.03  # of the size of what the other cameras allow: what they may be wrong by
 MIN_AGREEMENT = 0.6  # IoU with the hull's silhouette; sound masks reach 0.85 and more
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -69,26 +70,29 @@ class Segmenter:
         parts = [self._parts(v, ycc, None if points is None else points[v]) for v, ycc in enumerate(yccs)]
         consensus = None if self.cameras is None else find_consensus(parts, self.cameras)
         if consensus is None or self.cameras is None:
-            masks = [self._draw(v, ycc, found[:1]) for v, (ycc, found) in enumerate(zip(yccs, parts, strict=True))]
-            lonely = self.cameras is not None
-            return tuple(
-                self._judge(v, mask, np.nan, "the cameras do not agree" * lonely) for v, mask in enumerate(masks)
-            )
-        chosen = [
-            [] if number is None else [found[number]] for found, number in zip(parts, consensus.chosen, strict=True)
+            drawn = [
+                self._draw(v, ycc, found[0].mask if found else None)
+                for v, (ycc, found) in enumerate(zip(yccs, parts, strict=True))
+            ]
+            problem = "" if self.cameras is None else "the cameras do not agree where the animal is"
+            return tuple(self._judge(v, mask, np.nan, problem) for v, (mask, _) in enumerate(drawn))
+        places = [
+            None if number is None else found[number].mask
+            for found, number in zip(parts, consensus.chosen, strict=True)
         ]
-        masks = [self._draw(v, ycc, part) for v, (ycc, part) in enumerate(zip(yccs, chosen, strict=True))]
-        fit = fit_hull(masks, self.cameras, consensus.centre)
-        if not all(chosen):
-            masks, fit = self._again(yccs, masks, fit, consensus.centre)
-        return tuple(
-            self._judge(v, mask, float(iou), "") for v, (mask, iou) in enumerate(zip(masks, fit.ious, strict=True))
-        )
+        drawn = [self._draw(v, ycc, place) for v, (ycc, place) in enumerate(zip(yccs, places, strict=True))]
+        fit = fit_hull([mask for mask, _ in drawn], self.cameras, consensus.centre)
+        masks = [
+            self._draw_confirmed(v, ycc, mask, evidence, allowed)
+            for v, (ycc, (mask, evidence), allowed) in enumerate(zip(yccs, drawn, fit.allowed, strict=True))
+        ]
+        ious = fit_hull(masks, self.cameras, consensus.centre).ious.tolist()
+        return tuple(self._judge(v, mask, iou, "") for v, (mask, iou) in enumerate(zip(masks, ious, strict=True)))
 
     def _parts(self, view: int, ycc: Picture, points: Points | None) -> list[Part]:
         """What may be the animal in one view: with tracked points, what they lie on."""
         model = self.models[view]
-        found = find_parts(ycc, model.appearance, model.coarse, model.usual_area)
+        found = find_parts(ycc, model.odds, model.coarse, model.usual_area)
         if points is None or not bool(np.isfinite(points).any()):
             return found
         tracks = track_mask(points, ycc.shape[:2], POINT_RADIUS * np.sqrt(model.usual_area))
@@ -97,25 +101,20 @@ class Segmenter:
             return [found[int(np.argmax(on_tracks))]]
         return [whole(tracks)] if tracks.any() else []
 
-    def _draw(self, view: int, ycc: Picture, place: list[Part]) -> Mask:
-        model = self.models[view]
-        if not place:
-            return np.zeros(ycc.shape[:2], bool)
-        return segment_frame(ycc, place[0].mask, model.appearance, model.background)
+    def _draw(self, view: int, ycc: Picture, place: Mask | None) -> tuple[Mask, Evidence | None]:
+        if place is None:
+            return np.zeros(ycc.shape[:2], bool), None
+        evidence = gather_evidence(ycc, place, self.models[view].odds, self.models[view].background)
+        return draw_animal(evidence, place), evidence
 
-    def _again(
-        self, yccs: list[Picture], masks: list[Mask], fit: HullFit, centre: Float[Tensor, "3"]
-    ) -> tuple[list[Mask], HullFit]:
-        """Draw the views that had nothing at the common place once more, where the others' hull is seen."""
-        assert self.cameras is not None
-        found = [
-            mask if mask.any() or not seen.any() else self._draw(v, ycc, [whole(seen)])
-            for v, (ycc, mask, seen) in enumerate(zip(yccs, masks, fit.silhouettes, strict=True))
-        ]
-        again = fit_hull(found, self.cameras, centre)
-        better = again.ious >= MIN_AGREEMENT
-        kept = [new if new is old or good else old for new, old, good in zip(found, masks, better, strict=True)]
-        return kept, again if all(new is keep for new, keep in zip(found, kept, strict=True)) else fit
+    def _draw_confirmed(self, view: int, ycc: Picture, mask: Mask, evidence: Evidence | None, allowed: Mask) -> Mask:
+        """Draw a mask again where the other cameras allow the animal; an empty one for the first time, there."""
+        place = mask if mask.any() else allowed
+        if not place.any():
+            return mask
+        if evidence is None or place is allowed:
+            evidence = gather_evidence(ycc, place, self.models[view].odds, self.models[view].background)
+        return draw_animal(evidence, place, grown(allowed, SLACK * size_of(allowed)))
 
     def _judge(self, view: int, mask: Mask, agreement: float, problem: str) -> SegmentedView:
         ratio = np.count_nonzero(mask) / self.models[view].usual_area
@@ -152,9 +151,9 @@ def learn_segmenter(
     names = names or [f"{view}" for view in range(len(samples[0]))]
     seeds = find_seeds(samples, names, cameras, points, network)
     models: list[CameraModel] = []
-    for frames, masks in zip(zip(*samples, strict=True), zip(*seeds, strict=True), strict=True):
+    for name, frames, masks in zip(names, zip(*samples, strict=True), zip(*seeds, strict=True), strict=True):
         pairs = [(frame, mask) for frame, mask in zip(frames, masks, strict=True) if mask is not None]
-        models.append(learn_camera([frame for frame, _ in pairs], [mask for _, mask in pairs]))
+        models.append(learn_camera([frame for frame, _ in pairs], [mask for _, mask in pairs], name))
     return Segmenter(models=tuple(models), cameras=None if cameras is None else tuple(cameras))
 
 
