@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from mouselift.errors import InputError
 DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 )
+
+MAX_STEM = 64  # characters of a name that its temporary name begins with
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     if path.is_dir():
         raise InputError(f"{path}: expected the name of a file to write, found a folder")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}-", suffix=path.suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem[:MAX_STEM]}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise InputError(f"{path}: expected a place to write to, found: {error.strerror}") from error
     os.close(descriptor)
@@ -67,7 +69,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:64]}-", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:MAX_STEM]}-", dir=folder.parent))
     except OSError as error:
         raise InputError(f"{folder}: expected a place that can be written to, found: {error.strerror}") from error
     try:
@@ -79,6 +81,23 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed runs left of writing these files and folders; nobody may be writing them now.
+
+    Args:
+        folder: Where they lie.
+        names: As they were to be called in the end.
+    """
+    stems = {Path(name).stem[:MAX_STEM] for name in names}
+    for path in folder.glob(".*-*"):
+        if path.name[1:].rpartition("-")[0] not in stems:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -16,9 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import mouselift
+from mouselift.atomic import remove_leftovers
 from mouselift.data.crop import CropMap, crop_maps, crop_view
 from mouselift.data.layout import (
     CAMERA_FILE,
+    DATASET_FILE,
     SPLIT_FILES,
     encode_png,
     sample_folder_name,
@@ -142,8 +145,11 @@ def _lens(camera: Cameras) -> list[float] | None:
 
 def _require_place(recording: Recording, out: Path) -> None:
     """Before hours are spent."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: expected a folder for the dataset, found a file")
+    place = next(place for place in (out, *out.absolute().parents) if os.path.exists(place))  # never raises
+    if not place.is_dir():
+        raise InputError(f"{place}: expected a folder for the dataset, found a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place}: expected a folder that can be written to, found one that cannot")
     if out.resolve() == recording.root.resolve():
         raise InputError(f"{out}: expected another folder than the recording's own")
 
@@ -204,6 +210,7 @@ def _finish(
         "samples_whose_silhouette_leaves_the_picture": clipped,
         "hull_volume_ml": _spread(survey.volumes_ml[list(planned.usable)]),
     }
+    remove_leftovers(out, [*samples, *SPLIT_FILES.values(), DATASET_FILE])
     write_dataset(out, splits, record)
     logger.info("%d training and %d validation samples in %s", len(splits["train"]), len(splits["val"]), out)
     return Prepared(

@@ -14,6 +14,7 @@ from mouselift.data.consistency import GOOD_IOU, diagnose, hull_iou
 from mouselift.data.recording import Recording, read_masks
 from mouselift.data.recording.check import require_sound
 from mouselift.data.segments import find_joins, smooth_track
+from mouselift.data.subject import MIN_VIEWS
 from mouselift.data.survey import Survey, Surveyor, joined, survey_masks
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
@@ -23,7 +24,7 @@ REACH_PERCENTILE = 99.5  # of the instants: one bad mask must not widen the view
 REACH_MARGIN = 1.04
 MAX_DROPPED_SHARE = 0.2
 MAX_SHIFT = 5  # frames that a video may be late or early and still be named
-DIAGNOSED = 2  # instants that a cause is looked for in
+DIAGNOSED = 2  # instants that a cause is looked for in, the worst ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +145,8 @@ def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = T
         InputError: The recording does not fit together, has no masks, or too many instants cannot be used.
     """
     require_sound(recording)
+    if len(recording.views) < MIN_VIEWS:
+        raise InputError(f"{recording.root}: expected at least {MIN_VIEWS} cameras, found {len(recording.views)}")
     rig = rig_of(recording)
     if not recording.has_masks:
         raise InputError(f"{recording.root}: expected masks of every camera, found none; make them: mouselift segment")
@@ -194,8 +197,9 @@ def require_consistent(recording: Recording, rig: Rig, survey: Survey, surveyor:
         return
     last = recording.num_instants - 1
     _, _, shown = max((min(MAX_SHIFT, i, last - i), -float(row.mean()), i) for i, row in overlaps.items())
+    telling = sorted(overlaps, key=lambda instant: float(overlaps[instant].mean()))[:DIAGNOSED]
     suspicion = diagnose(
-        [*survey.evidence.values()][:DIAGNOSED],
+        [survey.evidence[instant] for instant in telling],
         surveyor.cameras,
         neighbouring_masks(recording, rig, surveyor, shown),
     )

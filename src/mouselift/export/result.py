@@ -58,7 +58,7 @@ def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
 
     with atomic_folder(out) as folder:
         started = perf_counter()
-        write_ply(result.gaussians, folder / "gaussians.ply")
+        write_ply(result.gaussians, folder / "gaussians.ply", scene_from_world=result.scene_from_world)
         timed("write gaussians.ply", started)
         started = perf_counter()
         contact_sheet(_rows(result), folder / "views.png")

@@ -281,12 +281,21 @@ class GSLRM(nn.Module):
         )
 
 
-def as_context(views: Views, model: GSLRM, background: Float[Tensor, "3"]) -> Views:
+def as_context(views: Views, model: GSLRM, background: Float[Tensor, "3"], *, finer: int = 1) -> Views:
     """Views as the model wants its context: at the size it was trained with, and over the background.
 
     A model that starts from the hull gets straight colours and masks instead, and needs no background.
+
+    Args:
+        views: Square.
+        model: Whose habits count.
+        background: For models that do not start from the hull.
+        finer: How many times larger than in training a hull model's context may be: what it starts from is exact at
+            any size, and only finer.
     """
     size = model.config.context_size_px
+    if size is not None and model.config.start_from_hull:
+        size *= max(1, min(finer, views.cameras.width // (2 * size)))
     views = views if size is None or views.cameras.width == size else views.resized(size, size)
     return views if model.config.start_from_hull else views.over(background)
 

@@ -17,8 +17,8 @@ from mouselift.data.recording.record import Recording, ViewSource
 from mouselift.errors import InputError
 
 Item = TypeVar("Item")
-Picture = UInt8[np.ndarray, "h w 3"]
-Mask = UInt8[np.ndarray, "h w"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # cameras may differ in size
+Mask = UInt8[np.ndarray, "_ _"]
 PREFETCH = 2  # instants that are decoded ahead: enough to keep cameras in step while their frames cost unequally
 
 

@@ -18,7 +18,7 @@ class Background:
     Attributes:
         median: Y, Cr, Cb as OpenCV scales them.
         known: Where the animal was absent often enough; elsewhere the median means nothing.
-        lodging: Log-odds of the animal where the background is not known, from how often it was seen there; 0 elsewhere.
+        lodging: Log-odds of the animal where the background is not known, by how often it was seen there; else 0.
     """
 
     median: UInt8[np.ndarray, "h w 3"]

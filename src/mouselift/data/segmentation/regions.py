@@ -33,7 +33,8 @@ def grown(mask: Mask, by_px: float) -> Mask:
 def fill_holes(mask: Mask, largest: float) -> Mask:
     """Fill holes of at most so many pixels; larger ones, as inside the loop of a tail, stay open."""
     padded = np.pad(~mask, 1, constant_values=True).view(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(padded, connectivity=4)
+    result = cv2.connectedComponentsWithStats(padded, connectivity=4)
+    labels, stats = np.asarray(result[1], np.int32), result[2]
     fill = stats[:, cv2.CC_STAT_AREA] <= largest
     fill[labels[0, 0]] = False  # the outside
     return mask | (fill[labels][1:-1, 1:-1] & ~mask)
