@@ -14,7 +14,6 @@ from mouselift.data.segmentation.parts import Part
 from mouselift.data.subject import nearest_to_lines
 from mouselift.geometry import Cameras
 
-MIN_SUPPORT = 2  # cameras, and at least half of them
 NEAR = 0.6  # of half the diagonal of a part's bounds: how far from its centre the animal's centre may project
 
 
@@ -42,7 +41,7 @@ def find_consensus(parts: Sequence[Sequence[Part]], cameras: Sequence[Cameras]) 
         cameras: (1,) each, in the world.
 
     Returns:
-        None when fewer than two cameras, or fewer than half of them, agree on anything.
+        None when no more than half of the cameras agree on anything: any two of them may by chance.
     """
     rays = [_rays(found, camera) for found, camera in zip(parts, cameras, strict=True)]
     best: tuple[tuple[int, float], Consensus] | None = None
@@ -53,7 +52,7 @@ def find_consensus(parts: Sequence[Sequence[Part]], cameras: Sequence[Cameras]) 
             )
             chosen = [_nearest(found, camera, point) for found, camera in zip(parts, cameras, strict=True)]
             count = sum(number is not None for number in chosen)
-            if chosen[a] != i or chosen[b] != j or count < max(MIN_SUPPORT, len(cameras) / 2):
+            if chosen[a] != i or chosen[b] != j or count <= len(cameras) / 2:
                 continue
             weight = sum(
                 found[number].weight for found, number in zip(parts, chosen, strict=True) if number is not None

@@ -55,14 +55,17 @@ def fit_hull(masks: Sequence[Mask], cameras: Sequence[Cameras], centre: Float[Te
     speaking = pictured & np.array(witnesses)[:, None, None]
     carving = torch.from_numpy(np.where(speaking, small, np.float32(1)))[:, None]
     points, inside = _carve_finely(carving, views, centre.float(), radius)
+    spoken = _values(points, torch.from_numpy(speaking).float()[:, None], views) > 0.5  # (V, N)
 
     ious, allowed = [], []
     for view, (crop, mask) in enumerate(zip(crops, masks, strict=True)):
-        hull = _silhouette(points[inside.all(0)], views[view]) & pictured[view]
+        hull = _silhouette(points[inside.all(0) & (spoken.sum(0) >= MIN_WITNESSES)], views[view]) & pictured[view]
         found = small[view] > 0.5
         ious.append((hull & found).sum() / max((hull | found).sum(), 1))
-        others = torch.cat([inside[:view], inside[view + 1 :]]).all(0)
-        allowed.append(crop.enlarge(_silhouette(points[others], views[view]), mask.shape))
+        others = torch.arange(len(masks)) != view
+        enough = min(MIN_WITNESSES, sum(witnesses) - witnesses[view])
+        confirmed = inside[others].all(0) & (spoken[others].sum(0) >= enough)
+        allowed.append(crop.enlarge(_silhouette(points[confirmed], views[view]), mask.shape))
     return HullFit(ious=np.array(ious, np.float64), allowed=tuple(allowed))
 
 
@@ -145,7 +148,7 @@ def _carve_finely(
         # A voxel's half diagonal is 0.87 of its edge; near cameras see it a little larger.
         reach = 0 if voxels == VOXELS else int(np.ceil(CROP_PX / voxels))
         wide = F.max_pool2d(masks, 2 * reach + 1, stride=1, padding=reach)
-        inside = torch.stack([carve(points, wide[v : v + 1], cameras[v : v + 1]) > 0.5 for v in range(len(cameras))])
+        inside = _values(points, wide, cameras) > 0.5
         candidates = inside.sum(0) >= len(cameras) - 1
         points, inside = points[candidates], inside[:, candidates]
         if voxels == VOXELS:
@@ -153,6 +156,11 @@ def _carve_finely(
         voxels *= 2
         children = voxel_grid(2, points.new_zeros(3), 2 * radius / voxels)
         points = (points[:, None] + children).flatten(0, 1)
+
+
+def _values(points: Float[Tensor, "n 3"], masks: Float[Tensor, "v 1 s s"], cameras: Cameras) -> Float[Tensor, "v n"]:
+    """What each camera's mask says about each point; 0 outside the crop."""
+    return torch.stack([carve(points, masks[v : v + 1], cameras[v : v + 1]) for v in range(len(cameras))])
 
 
 def _silhouette(points: Float[Tensor, "n 3"], camera: Cameras) -> Bool[np.ndarray, "s s"]:
