@@ -8,6 +8,7 @@ tail that a mask holds. `--pictures` writes what was drawn: look at it before yo
 miss the same things in all cameras agree well.
 """
 
+import hashlib
 import logging
 import os
 import sys
@@ -26,6 +27,7 @@ import tyro
 from mouselift.data.foreground import clean_mask, segment_foreground
 from mouselift.data.recording import Instant, Recording, ViewSource, open_recording, read_instants
 from mouselift.data.recording.footage import scan_footage
+from mouselift.data.saliency import u2netp
 from mouselift.data.segmentation import SAMPLES, learn_segmenter
 from mouselift.data.segmentation.hull_check import fit_hull
 from mouselift.data.segmentation.regions import box_of, grown
@@ -92,11 +94,12 @@ def _one_video(path: Path) -> Recording:
 
 def _sleap(folder: Path) -> Case:
     recording = open_recording(folder, calibration=folder / "recalibrated.anipose.toml")
-    tracks = []
+    tracks, nodes = [], []
     for name in recording.names:
         with h5py.File(next((folder / name).glob("*.analysis.h5"))) as file:
-            tracks.append(np.transpose(file["tracks"][0], (2, 1, 0)))  # (T, N, 2)
-            tail = np.array(["Tail" in node.decode() for node in file["node_names"]])
+            tracks.append(np.transpose(np.asarray(file["tracks"])[0], (2, 1, 0)))  # (T, N, 2)
+            nodes = [node.decode() for node in np.asarray(file["node_names"])]
+    tail = np.array(["Tail" in node for node in nodes])
     points = np.load(folder / "recalibrated_points3d_mm.npy")
     return Case(recording=recording, points_mm=points, tracks=np.stack(tracks, axis=1) + 0.5, tail=tail)
 
@@ -118,7 +121,7 @@ def _compare(case: Case, instants: int, samples: int, pictures: Path | None) -> 
         sys.stdout.flush()
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            path = pictures / f"{recording.root.name}_{name.replace(' ', '_')}.jpg"
+            path = pictures / f"{recording.root.name}_{name.replace(' ', '_')}.png"
             cv2.imwrite(str(path), _sheet(testing, found)[..., ::-1])
     if testing[0].masks is not None:
         truth = [[mask > 127 for mask in instant.masks or ()] for instant in testing]
@@ -128,7 +131,8 @@ def _compare(case: Case, instants: int, samples: int, pictures: Path | None) -> 
 def _methods(case: Case, learning: list[Instant]) -> list[tuple[str, Method]]:
     frames = [instant.frames for instant in learning]
     medians = [np.median(np.stack(column), axis=0) for column in zip(*frames, strict=True)]
-    alone = learn_segmenter(frames)
+    network = _Remembering()  # all segmenters ask it about the same windows
+    alone = learn_segmenter(frames, network=network)
     methods: list[tuple[str, Method]] = [
         ("background only", partial(_by_background, medians)),
         ("network only", lambda _, frames: [_by_network(frame) for frame in frames]),
@@ -136,13 +140,27 @@ def _methods(case: Case, learning: list[Instant]) -> list[tuple[str, Method]]:
     ]
     cameras = case.cameras(frames[0])
     if cameras is not None:
-        rig = learn_segmenter(frames, cameras=cameras)
+        rig = learn_segmenter(frames, cameras=cameras, network=network)
         methods.append(("segmenter", lambda _, frames: [view.mask > 127 for view in rig(frames)]))
     if case.tracks is not None:
         tracks = case.tracks
-        guided = learn_segmenter(frames, cameras=cameras, points=[tracks[instant.index] for instant in learning])
+        points = [tracks[instant.index] for instant in learning]
+        guided = learn_segmenter(frames, cameras=cameras, points=points, network=network)
         methods.append(("segmenter with 2D tracks", lambda t, f: [view.mask > 127 for view in guided(f, tracks[t])]))
     return methods
+
+
+class _Remembering:
+    """U2-Net-p, each window looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, torch.Tensor] = {}
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        key = hashlib.sha256(windows.numpy().tobytes()).digest()
+        if key not in self._known:
+            self._known[key] = u2netp()(windows).half()
+        return self._known[key].float()
 
 
 def _by_background(medians: list[np.ndarray], _: int, frames: Sequence[np.ndarray]) -> Masks:

@@ -14,7 +14,7 @@ from PIL import Image
 from videos import write_video
 
 from mouselift.check import CheckReport, check_dataset, check_recording, write_report
-from mouselift.data.layout import CAMERA_FILE, write_dataset, write_sample_pixels
+from mouselift.data.layout import CAMERA_FILE, encode_png, write_dataset, write_sample_pictures
 from mouselift.data.recording import Recording, open_recording
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
@@ -185,8 +185,9 @@ def write_blobs(root: Path, num: int = 3) -> Path:
     world = Similarity(scale=torch.tensor(SCALE), rotation=torch.eye(3), translation=torch.zeros(3))
     names = [f"sample_{k:06d}" for k in range(num)]
     for k, name in enumerate(names):
-        write_sample_pixels(
-            root / name, blobs(cameras), cameras, sample_id=name, frame_index=100 * k, scene_from_world=world
+        pictures = [encode_png(rgba) for rgba in blobs(cameras)]
+        write_sample_pictures(
+            root / name, pictures, cameras, sample_id=name, frame_index=100 * k, scene_from_world=world
         )
     write_dataset(root, {"train": names[:-1], "val": names[-1:]}, {"made_by": "a test", "recording": "none"})
     return root

@@ -1,4 +1,4 @@
-"""Commands about data and files: `synth`, `prepare`, `check`, `convert`, `mesh`."""
+"""Commands about data and files: `synth`, `segment`, `prepare`, `check`, `convert`, `mesh`."""
 
 import sys
 from pathlib import Path
@@ -152,3 +152,22 @@ def mesh(source: Positional[Path], target: Positional[Path], *, resolution: int 
     surface = to_mesh(placed.gaussians, resolution=resolution)
     write_mesh(surface, target, units=placed.units)
     sys.stdout.write(f"{len(surface.vertices):,} vertices and {len(surface.faces):,} faces written to {target}\n")
+
+
+@app.command
+def segment(recording: Positional[Path], *, out: Out, every: int = 1, calibration: Calibration = None) -> None:
+    """Make masks for a recording that has none.
+
+    Args:
+        recording: Its folder, or a recording.yaml.
+        out: Folder for the masks and a recording.yaml that `check` and `prepare` read. A run that was cut off goes on.
+        every: Segment every n-th instant only; prepare with the same number.
+        calibration: The calibration file, where the recording holds none or several.
+    """
+    from mouselift.data.recording import open_recording
+    from mouselift.segment import segment as segment_recording
+
+    masked = segment_recording(open_recording(recording, calibration=calibration), out, every=every)
+    sys.stdout.write(
+        f"masks of {masked.num_instants} instants in {out}: look at overview.png, then prepare {out}/recording.yaml\n"
+    )

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cages import RIG, SIZE_PX, bright, cage, one_by_one, overlap, picture, silhouettes
+from cages import SIZE_PX, bright, cage, one_by_one, overlap, picture, silhouettes
 
 from mouselift.data.segmentation import learn_segmenter
 from mouselift.data.segmentation.consensus import ball_box, find_consensus
@@ -75,7 +75,8 @@ def test_true_masks_agree_and_allow_each_other() -> None:
 
 def test_lens_distortion_is_part_of_the_camera() -> None:
     rig = orbit([0.0, 80.0, 170.0, 260.0], 35.0, fov_deg=90.0, size_px=SIZE_PX).to(torch.float64)
-    distortion = torch.tensor([[-0.3, 0.1, 0.001, -0.001, 0.0]], dtype=torch.float64).expand(4, 5)
+    distortion = torch.zeros(4, 5, dtype=torch.float64)
+    distortion[0, :2] = torch.tensor([-0.3, 0.1])
     bent = Cameras(K=rig.K, w2c=rig.w2c, width=SIZE_PX, height=SIZE_PX, distortion=distortion)
     centre = torch.tensor([0.8, -0.8, 0.3], dtype=torch.float64)
     sphere = torch.nn.functional.normalize(torch.randn(2000, 3, dtype=torch.float64), dim=-1)
@@ -84,8 +85,8 @@ def test_lens_distortion_is_part_of_the_camera() -> None:
         outline = cv2.convexHull((16 * (pixels - 0.5)).round().astype(np.int32))
         mask = cv2.fillConvexPoly(np.zeros((SIZE_PX, SIZE_PX), np.uint8), outline, 1, shift=4)
         masks.append(mask.astype(bool))
-    assert fit_hull(masks, one_by_one(bent), centre).ious.min() > 0.93
-    assert fit_hull(masks, one_by_one(rig), centre).ious.min() < 0.85
+    assert fit_hull(masks, one_by_one(bent), centre).ious.min() > 0.95
+    assert fit_hull(masks, one_by_one(rig), centre).ious.min() < 0.9  # one camera is off by several pixels
 
 
 def test_a_wrong_mask_disagrees_most_and_is_not_allowed() -> None:

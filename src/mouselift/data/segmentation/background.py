@@ -36,7 +36,7 @@ def estimate_background(
     A plain median would contain an animal that hardly moves; here such pixels are unknown instead.
 
     Args:
-        frames: Y, Cr, Cb; a dozen spread over the recording suffice, because the animal is left out.
+        frames: Y, Cr, Cb; several spread over the recording suffice, because the animal is left out.
         animals: About where the animal is in each frame.
         covered: The same, generously.
     """

@@ -20,7 +20,7 @@ VETO = 4.0  # log-odds against what the other cameras do not confirm
 SMOOTH_RADIUS, SMOOTH_EPSILON = 2, 25.0  # px and squared grey values of the guided filter
 STRONGEST = 6.0  # log-odds of one pixel's looks
 SURE, POSSIBLE = 0.0, -1.0  # log-odds of the animal, and of what fades out from it
-HOLE_SHARE = 0.005  # of the animal: holes up to this size are filled
+HOLE_SHARE = 0.01  # of the animal: holes up to this size are filled
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]

@@ -43,7 +43,7 @@ def learn_camera(frames: Sequence[UInt8[np.ndarray, "h w 3"]], seeds: Sequence[M
     """Learn colours from rough masks, refine the masks by them, and see the background beside those.
 
     Args:
-        frames: RGB, a dozen spread over the recording.
+        frames: RGB, several spread over the recording.
         seeds: Rough masks, none of them empty; they may lack a tail.
         name: Of the camera, for messages.
 

@@ -17,9 +17,9 @@ from mouselift.geometry import Cameras
 MIN_SEEDS = 3  # frames of a camera, or all of fewer
 LIKELY_AREA = (0.4, 2.5)  # of the camera's median seed: elsewise it is the cage, or an ear
 
-Picture = UInt8[np.ndarray, "h w 3"]
-Mask = Bool[np.ndarray, "h w"]
-Points = Float[np.ndarray, "n 2"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # cameras may differ in size
+Mask = Bool[np.ndarray, "_ _"]
+Points = Float[np.ndarray, "_ 2"]
 
 
 def find_seeds(

@@ -18,15 +18,15 @@ from mouselift.data.segmentation.regions import grown, size_of, soft_edge
 from mouselift.data.segmentation.seeds import find_seeds
 from mouselift.geometry import Cameras
 
-SAMPLES = 12  # instants to learn from, spread over the recording
+SAMPLES = 8  # instants to learn from, spread over the recording
 LIKELY_AREA = (0.25, 4.0)  # of the camera's usual
 POINT_RADIUS = 0.1  # of the square root of the usual area: about a tracked point
 SLACK = 0.03  # of the size of what the other cameras allow: what they may be wrong by
 MIN_AGREEMENT = 0.6  # IoU with the hull's silhouette; sound masks reach 0.85 and more
 
-Picture = UInt8[np.ndarray, "h w 3"]
-Mask = Bool[np.ndarray, "h w"]
-Points = Float[np.ndarray, "n 2"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # cameras may differ in size
+Mask = Bool[np.ndarray, "_ _"]
+Points = Float[np.ndarray, "_ 2"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
