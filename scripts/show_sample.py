@@ -1,8 +1,8 @@
 """Reconstruct a calibrated sample from all of its views, and look from around: what docs/results/real_rig.png shows.
 
-    mouselift segment ../shared/data/sleap_anipose_mouse4cam -c .../recalibrated.anipose.toml --every 20 -o masked
-    mouselift prepare masked/recording.yaml every=20 val_share=0 -o dataset
-    python scripts/show_sample.py --sample dataset/sample_000000 --out docs/results/real_rig.png
+mouselift segment ../shared/data/sleap_anipose_mouse4cam -c .../recalibrated.anipose.toml --every 20 -o masked
+mouselift prepare masked/recording.yaml every=20 val_share=0 -o dataset
+python scripts/show_sample.py --sample dataset/sample_000000 --out docs/results/real_rig.png
 """
 
 from pathlib import Path

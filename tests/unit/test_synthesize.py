@@ -7,8 +7,9 @@ from PIL import Image
 
 from mouselift.data.layout import list_samples, read_sample
 from mouselift.errors import InputError
+from mouselift.export.dataset import CONTACT_SHEET_FILE
 from mouselift.synth import FurConfig, SynthConfig
-from mouselift.synthesize import CONTACT_SHEET_FILE, synthesize_dataset
+from mouselift.synthesize import synthesize_dataset
 
 CONFIG = SynthConfig(size_px=32, num_ring=2, num_framed=1, fur=FurConfig(num_hairs=2000, num_skin=4000))
 
