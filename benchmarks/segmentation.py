@@ -64,32 +64,38 @@ class Case:
         return None if rig is None else rig.each([(frame.shape[1], frame.shape[0]) for frame in frames])
 
 
-def benchmark(data: Path, pictures: Path | None = None, instants: int = 10, samples: int = SAMPLES) -> None:
+def benchmark(
+    data: Path,
+    pictures: Path | None = None,
+    instants: int = 10,
+    samples: int = SAMPLES,
+    recordings: tuple[str, ...] = ("markerless_mouse_1_sim", "sleap_anipose_mouse4cam", "dlc_openfield"),
+) -> None:
     """Measure.
 
     Args:
-        data: Folder with markerless_mouse_1_sim, sleap_anipose_mouse4cam and dlc_openfield.
+        data: Folder with the recordings.
         pictures: Where to write overlays; nowhere when not given.
         instants: To measure on.
         samples: To learn from.
+        recordings: Which ones.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     logging.getLogger("mouselift").setLevel(logging.ERROR)
     sys.stdout.write(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {samples} instants to learn from\n")
-    simulated = data / "markerless_mouse_1_sim"
-    truth = np.load(simulated / "keypoints3d_truth.npz")["keypoints_mm"]
-    for case in (
-        Case(recording=open_recording(simulated), points_mm=truth),
-        _sleap(data / "sleap_anipose_mouse4cam"),
-        Case(recording=_one_video(data / "dlc_openfield" / "m3v1mp4.mp4")),
-    ):
-        _compare(case, instants, samples, pictures)
+    for name in recordings:
+        _compare(CASES[name](data / name), instants, samples, pictures)
 
 
-def _one_video(path: Path) -> Recording:
-    view = ViewSource(name="top", frames=scan_footage([path]))
-    return Recording(root=path.parent, layout="one video", calibration=None, views=(view,))
+def _simulated(folder: Path) -> Case:
+    truth = np.load(folder / "keypoints3d_truth.npz")["keypoints_mm"]
+    return Case(recording=open_recording(folder), points_mm=truth)
+
+
+def _open_field(folder: Path) -> Case:
+    view = ViewSource(name="top", frames=scan_footage([folder / "m3v1mp4.mp4"]))
+    return Case(recording=Recording(root=folder, layout="one video", calibration=None, views=(view,)))
 
 
 def _sleap(folder: Path) -> Case:
@@ -102,6 +108,13 @@ def _sleap(folder: Path) -> Case:
     tail = np.array(["Tail" in node for node in nodes])
     points = np.load(folder / "recalibrated_points3d_mm.npy")
     return Case(recording=recording, points_mm=points, tracks=np.stack(tracks, axis=1) + 0.5, tail=tail)
+
+
+CASES: dict[str, Callable[[Path], Case]] = {
+    "markerless_mouse_1_sim": _simulated,
+    "sleap_anipose_mouse4cam": _sleap,
+    "dlc_openfield": _open_field,
+}
 
 
 def _compare(case: Case, instants: int, samples: int, pictures: Path | None) -> None:

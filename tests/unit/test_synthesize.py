@@ -7,7 +7,7 @@ from PIL import Image
 
 from mouselift.data.layout import list_samples, read_sample
 from mouselift.errors import InputError
-from mouselift.export.dataset import CONTACT_SHEET_FILE
+from mouselift.export.dataset import CELL_PX, CONTACT_SHEET_FILE
 from mouselift.synth import FurConfig, SynthConfig
 from mouselift.synthesize import synthesize_dataset
 
@@ -30,7 +30,7 @@ def test_a_dataset_is_complete_and_resumable(tmp_path: Path) -> None:
     assert len(train) == 3
     assert len(val) == 1
     with Image.open(whole / CONTACT_SHEET_FILE) as sheet:
-        assert sheet.size == (3 * 32, 4 * 32)
+        assert sheet.size == (3 * CELL_PX, 4 * CELL_PX)
     sample = read_sample(val[0])
     assert sample.frame_index == 10
     assert sample.views.cameras.names == ("ring_0", "ring_1", "framed_0")

@@ -13,6 +13,7 @@ from mouselift.geometry import Cameras
 
 CELL_PX = 8  # the map is computed once for each such cell and interpolated: less than 0.01 px off for real lenses
 NOWHERE_PX = -1e5
+NO_SECOND_MAP = np.empty(0, np.float32)  # OpenCV's way to say that one map holds both coordinates
 COLOUR_MARGIN_PX = 6  # colours are kept this far outside the mask, and are black beyond
 
 
@@ -92,10 +93,10 @@ def crop_view(
     window = _window_around(around, mask.shape[1], mask.shape[0])
     if window is None:
         return result
-    corner = np.float32((window.left + 0.5, window.top + 0.5))  # OpenCV puts the centre of the first pixel at 0
+    corner = np.array([window.left + 0.5, window.top + 0.5])  # OpenCV puts the centre of the first pixel at 0
     where = _interpolated(around - corner, crop.fine)
     colours, alpha = (
-        _averaged(cv2.remap(pixels[window.slices], where, None, cv2.INTER_LINEAR), crop.fine)
+        _averaged(cv2.remap(pixels[window.slices], where, NO_SECOND_MAP, cv2.INTER_LINEAR), crop.fine)
         for pixels in (frame, mask)
     )
     near = cv2.dilate(alpha, np.ones((2 * COLOUR_MARGIN_PX + 1,) * 2, np.uint8))

@@ -24,7 +24,7 @@ def write_contact_sheet(dataset: Path, names: Sequence[str]) -> None:
     """
     rows = []
     for index in np.unique(np.linspace(0, len(names) - 1, min(ROWS, len(names))).round().astype(int)):
-        views = read_sample(dataset / names[index]).views
+        views = read_sample(dataset / names[int(index)]).views
         count = len(views.cameras)
         step = max(count / COLUMNS, 1)
         chosen = views[[int(k * step) for k in range(min(count, COLUMNS))]].resized(CELL_PX, CELL_PX)

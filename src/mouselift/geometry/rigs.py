@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -156,7 +157,8 @@ def rig_up(cameras: Cameras) -> Float[Tensor, "3"]:
     """
     axes = cameras.c2w.double()
     right, down = axes[..., :3, 0], axes[..., :3, 1]
-    up = torch.linalg.eigh(right.mT @ right).eigenvectors[:, 0]
+    eigen = cast(tuple[Tensor, Tensor], torch.linalg.eigh(right.mT @ right))  # pyright: ignore[reportUnknownMemberType]
+    up = eigen[1][:, 0]  # of the smallest eigenvalue
     up = up * torch.sign(-(down @ up).sum())
     return up.new_tensor([0.0, 0.0, 1.0]) if float(up[2]) > LEVEL_COSINE else up
 
@@ -164,9 +166,9 @@ def rig_up(cameras: Cameras) -> Float[Tensor, "3"]:
 def turn_to_z_up(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
     """The smallest rotation that takes `up` to +Z."""
     target = up.new_tensor([0.0, 0.0, 1.0])
-    axis, cosine = torch.linalg.cross(up, target), float(up @ target)
+    axis, cosine = torch.cross(up, target, dim=-1), float(up @ target)
     if cosine < -1 + 1e-9:
         return torch.diag(up.new_tensor([1.0, -1.0, -1.0]))
-    x, y, z = axis.tolist()
+    x, y, z = (float(value) for value in axis)
     cross = up.new_tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     return torch.eye(3, dtype=up.dtype) + cross + cross @ cross / (1 + cosine)

@@ -184,7 +184,7 @@ def check_rotation(rotation: Float[Tensor, "*batch 3 3"], what: str) -> None:
             f"{float(deviation.max()):.2g}, expected at most 1e-3)"
         )
     # the triple product: LAPACK's determinant costs more than all else that making cameras does
-    determinants = (torch.linalg.cross(matrices[..., 0, :], matrices[..., 1, :]) * matrices[..., 2, :]).sum(-1)
+    determinants = (torch.cross(matrices[..., 0, :], matrices[..., 1, :], dim=-1) * matrices[..., 2, :]).sum(-1)
     if bool((determinants < 0).any()):
         worst = int(determinants.flatten().argmin())
         raise ValueError(f"{what} {worst}: det(R) = -1, a mirrored pose; is an axis flipped?")

@@ -116,6 +116,13 @@ def test_a_camera_whose_picture_ends_does_not_carve_beyond_it() -> None:
     assert fit_hull([cut, *masks[1:]], cameras, CENTRE).ious.min() > 0.9
 
 
+def test_masks_that_share_no_volume_agree_nowhere() -> None:
+    corners = [(20, 20), (140, 20), (140, 140), (20, 140)]
+    fit = fit_hull([blob(x, y, 6) for x, y in corners], CAMERAS, torch.zeros(3, dtype=torch.float64))
+    assert fit.ious.tolist() == [0, 0, 0, 0]
+    assert not any(allowed.any() for allowed in fit.allowed)
+
+
 def test_one_mask_has_no_hull() -> None:
     masks = silhouettes(PLACE)
     fit = fit_hull([masks[0], *(np.zeros_like(mask) for mask in masks[1:])], CAMERAS, CENTRE)

@@ -207,7 +207,7 @@ def test_an_earlier_file_survives_a_failure(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         write_ply(scene(count=9), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

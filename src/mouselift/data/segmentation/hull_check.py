@@ -160,6 +160,8 @@ def _carve_finely(
 
 def _values(points: Float[Tensor, "n 3"], masks: Float[Tensor, "v 1 s s"], cameras: Cameras) -> Float[Tensor, "v n"]:
     """What each camera's mask says about each point; 0 outside the crop."""
+    if not len(points):
+        return points.new_zeros(len(cameras), 0)
     return torch.stack([carve(points, masks[v : v + 1], cameras[v : v + 1]) for v in range(len(cameras))])
 
 
