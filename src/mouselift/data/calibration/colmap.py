@@ -148,7 +148,7 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 def _read_binary(folder: Path) -> tuple[dict[int, _Lens], list[_Image]]:
     try:
-        import pycolmap
+        import pycolmap  # pyright: ignore[reportMissingImports] (an extra)
     except ModuleNotFoundError:
         raise InputError(
             f"{folder}: a binary COLMAP model needs pycolmap (pip install 'mouselift[colmap]'), or convert it to text"
