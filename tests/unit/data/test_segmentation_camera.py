@@ -152,7 +152,7 @@ def test_an_animal_that_looks_like_its_cage_is_refused() -> None:
 
 
 def test_what_other_cameras_do_not_confirm_is_left_out() -> None:
-    flat = Odds(colour=np.full(LUMA_BINS * CHROMA_BINS**2, 2, np.float32), change=None)
+    flat = Odds(colour=np.full(LUMA_BINS * CHROMA_BINS**2, 0.2, np.float32), change=None)
     ycc = np.full((SIZE, SIZE, 3), 128, np.uint8)
     place, confirmed = disc(80, 80, 20), np.arange(SIZE)[None].repeat(SIZE, 0) < 85
     free = draw_animal(gather_evidence(ycc, place, flat), place)
