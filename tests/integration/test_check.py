@@ -21,6 +21,7 @@ from mouselift.geometry import Cameras, Similarity
 from mouselift.geometry.rigs import orbit
 
 SIZE_PX, SCALE = 96, 0.01
+COLOUR, ANIMAL_GREY = (120, 90, 70), 96.7
 AZIMUTHS = (5.0, 60.0, 125.0, 190.0, 235.0, 300.0)
 BODY = [((0.0, 0.0, 0.0), 0.18), ((0.25, 0.05, 0.06), 0.11), ((-0.25, 0.1, -0.02), 0.07), ((-0.4, 0.2, 0.1), 0.05)]
 
@@ -64,6 +65,10 @@ def test_a_sound_recording_passes(sound: CheckReport) -> None:
     assert min(figures["hull_iou_median"].values()) > 0.9
     assert max(figures["keypoints"]["rms_px"].values()) < 2
     assert figures["up_in_the_calibrations_world"] == [0, 0, 1]
+    misses = [value for row in figures["epipolar_px_median"].values() for value in row.values()]
+    assert len(misses) == 6 * 5
+    assert max(misses) < 2
+    assert all(0.02 < light["share"] < 0.1 and 40 < light["animal"] < 110 for light in figures["light"].values())
     rig = figures["rig"]
     assert 290 < rig["mean_distance"] < 340
     assert sum(camera["gap_deg"] for camera in rig["cameras"]) == pytest.approx(360)
@@ -85,7 +90,9 @@ def test_the_report_is_written_whole(sound: CheckReport, tmp_path: Path) -> None
     assert figures["passed"] is True
     page = (tmp_path / "report" / "index.html").read_text()
     assert 'class="verdict good"' in page
-    assert page.count("data:image/") == 2 + 6
+    # The overview, the rig, close-ups, and those with epipolar lines: the border cuts the animal in one camera.
+    assert page.count("data:image/") == 2 + 6 + 5
+    assert page.count("<svg") == 1 + 6  # the timeline, a histogram for each camera
     with Image.open(tmp_path / "report" / "overview.png") as overview:
         assert overview.width > 1400
 
@@ -95,6 +102,7 @@ def test_swapped_cameras_are_named(six_cameras: Path, tmp_path: Path) -> None:
     report = check_recording(rewired(six_cameras, tmp_path, files), 1)
     assert len(report.failures) == 1
     assert "pictures of cameras 1 and 4 are swapped" in report.failures[0]
+    assert min(report.figures["epipolar_px_median"]["1"].values()) > 5
     write_report(report, tmp_path / "report")
     assert 'class="verdict bad"' in (tmp_path / "report" / "index.html").read_text()
 
@@ -176,7 +184,7 @@ def blobs(cameras: Cameras) -> np.ndarray:
             pictures, pixels.tolist(), depths.tolist(), cameras.K[:, 0, 0].tolist(), strict=True
         ):
             place = (round(x * 16 - 8), round(y * 16 - 8))
-            cv2.circle(picture, place, round(radius * focal / depth * 16), (120, 90, 70, 255), -1, cv2.LINE_8, 4)
+            cv2.circle(picture, place, round(radius * focal / depth * 16), (*COLOUR, 255), -1, cv2.LINE_8, 4)
     return pictures
 
 
@@ -219,6 +227,9 @@ def test_a_sound_dataset_passes(dataset: Path, tmp_path: Path) -> None:
     assert figures["det_R_min"] == pytest.approx(1)
     assert figures["distance"]["mean"] == pytest.approx(2.7)
     assert figures["clipped_share"] == 0
+    assert figures["segments"] == [[0, 300]]
+    assert max(value for row in figures["epipolar_px_median"].values() for value in row.values()) < 2
+    assert [light["animal"] for light in figures["light"].values()] == pytest.approx([ANIMAL_GREY] * 6, abs=1)
     balls_ml = sum(4 / 3 * np.pi * (radius / SCALE) ** 3 for _, radius in BODY) / 1000
     assert balls_ml < figures["hull_volume_ml"] < 1.6 * balls_ml  # the balls overlap, the hull is larger
     write_report(report, tmp_path / "report")

@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mouselift.check.hulls import (
-    HullEvidence,
-    add_hull_failure,
-    add_hull_table,
-    check_volume,
-    median_iou,
-    weigh,
-)
+from mouselift.check.epipolar import Outline, add_epipolar_table, missed, outline_of_mask
+from mouselift.check.hulls import HullEvidence, add_hull_failure, add_hull_table, check_volume, median_iou, weigh
+from mouselift.check.light import add_light, measure_light
 from mouselift.check.lists import check_lists
-from mouselift.check.pictures import OUTLINES, Stage, ViewPicture, checkerboard, close_up, whole
-from mouselift.check.report import CheckReport, Findings, Shown
+from mouselift.check.pictures import (
+    OUTLINES,
+    Stage,
+    ViewPicture,
+    checkerboard,
+    close_up,
+    epipolar_close_ups,
+    whole,
+)
+from mouselift.check.report import CheckReport, Findings, Gallery, Shown
 from mouselift.check.rig import add_rig
+from mouselift.check.timeline import add_dataset_timeline
 from mouselift.data.consistency import GOOD_IOU
 from mouselift.data.layout import Sample, read_sample
 from mouselift.errors import InputError
@@ -59,13 +63,15 @@ def check_dataset(root: Path, num_samples: int = 6) -> CheckReport:
         InputError: The folder is no dataset.
     """
     findings = Findings()
-    folders = check_lists(findings, root)
-    examined = _examine(findings, folders, num_samples)
+    listed = check_lists(findings, root)
+    examined = _examine(findings, listed.folders, num_samples)
     if examined:
         _describe_views(findings, examined)
         _check_places(findings, root, examined)
         _check_masks(findings, root, examined)
+        _add_light(findings, examined)
         _add_pictures(findings, examined)
+    add_dataset_timeline(findings, listed.instants, listed.record, [one.sample.frame_index for one in examined])
     return findings.report("Check of a dataset", str(root))
 
 
@@ -184,6 +190,8 @@ def _check_masks(findings: Findings, root: Path, examined: Sequence[Examined]) -
     telling = [one for one in (worst.evidence,) if one is not None]
     add_hull_failure(findings, str(root), evidence, worst.cameras, telling)
     add_hull_table(findings, first.names, evidence, "sample")
+    moments = [missed(_outlines(one)) for one in examined if one.evidence]
+    add_epipolar_table(findings, first.names, moments, first.width, "the outline that they should touch")
     findings.figures["moments"] = [
         {"sample": one.label, "hull_iou": dict(zip(first.names, one.iou.tolist(), strict=True)), "problem": one.problem}
         for one in evidence
@@ -205,13 +213,35 @@ def _add_pictures(findings: Findings, examined: Sequence[Examined]) -> None:
     caption = f"{OUTLINES} {axes} A grid of {FLOOR_STEP} lies at the lowest point of the hull."
     findings.overview = Shown(pixels=sheet(rows, titles), caption=caption)
     one = examined[len(examined) // 2]
-    for v in _columns(len(one.cameras)):
-        findings.close_ups.append(
-            Shown(
-                pixels=close_up(_view(one, v), _stage(one)),
-                caption=f"View {one.cameras.names[v]} of {one.sample.sample_id}.",
-            )
-        )
+    columns, stage = _columns(len(one.cameras)), _stage(one)
+    views, names = [_view(one, v) for v in columns], [one.cameras.names[v] for v in columns]
+    close_ups = tuple(
+        Shown(pixels=close_up(view, stage), caption=f"View {name} of {one.sample.sample_id}.")
+        for view, name in zip(views, names, strict=True)
+    )
+    findings.galleries.append(Gallery(title="Close up", intro="", shown=close_ups))
+    if one.evidence is not None:
+        outlines = _outlines(one)
+        gallery = epipolar_close_ups(views, [outlines[v] for v in columns], names, stage, one.sample.sample_id)
+        findings.galleries += [gallery] if gallery else []
+
+
+def _outlines(one: Examined) -> list[Outline]:
+    masks = one.sample.views.masks[:, 0].mul(255).byte().numpy()
+    return [outline_of_mask(mask, one.cameras[[v]]) for v, mask in enumerate(masks)]
+
+
+def _add_light(findings: Findings, examined: Sequence[Examined]) -> None:
+    """Of samples whose pictures show the animal alone, as many views in each."""
+    rows, first = [], examined[0].cameras
+    for one in examined:
+        if one.evidence is None or len(one.cameras) != len(first):
+            continue
+        pictures = one.sample.views.images.mul(255).byte().permute(0, 2, 3, 1).numpy()
+        masks = one.sample.views.masks[:, 0].mul(255).byte().numpy()
+        rows.append([measure_light(p, m, has_surroundings=False) for p, m in zip(pictures, masks, strict=True)])
+    if rows:
+        add_light(findings, first.names, rows)
 
 
 def _columns(count: int) -> list[int]:

@@ -146,7 +146,8 @@ def check_volume(findings: Findings, volume_ml: float, where: str) -> None:
     if low <= volume_ml <= high:
         if not MOUSE_ML[0] <= volume_ml <= MOUSE_ML[1]:
             findings.notes.append(
-                f"the hull has {volume_ml:.0f} ml; that of a mouse has {MOUSE_ML[0]:.0f} to {MOUSE_ML[1]:.0f} ml"
+                f"the hull has {volume_ml:.0f} ml; that of a mouse has {MOUSE_ML[0]:.0f} to {MOUSE_ML[1]:.0f} ml, and "
+                "more where no camera looks from low down or from behind"
             )
         return
     factor = (TYPICAL_ML / volume_ml) ** (1 / 3)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mouselift.check.report import Findings, Table
+from mouselift.check.report import Charts, Findings, Table
 from mouselift.data.calibration.dannce_labels import read_dannce_labels
 from mouselift.data.calibration.matlab import load_mat
 from mouselift.data.calibration.parsing import PIXEL_SHIFTS
@@ -17,11 +17,13 @@ from mouselift.data.plan import Rig
 from mouselift.data.recording import Recording
 from mouselift.data.subject import triangulate
 from mouselift.errors import InputError
+from mouselift.export.charts import histogram
 from mouselift.export.report_html import Cell
 from mouselift.geometry import Cameras
 
 MIN_CONFIDENCE = 0.5
 MAX_ERROR_PX = 5.0
+HISTOGRAM_TOPS_PX = (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 20.0)
 MAX_INSTANTS = 24  # that are triangulated, besides those that are drawn
 
 
@@ -103,6 +105,15 @@ def add_keypoints(findings: Findings, keypoints: Keypoints, rig: Rig) -> None:
             rows=tuple(
                 (name, _error_cell(rms[v]), _error_cell(medians[v]), f"{counts[v]}") for v, name in enumerate(names)
             ),
+        )
+    )
+    largest = float(np.nan_to_num(errors.numpy(), nan=0.0).max())
+    top = next(limit for limit in HISTOGRAM_TOPS_PX if limit >= min(largest, HISTOGRAM_TOPS_PX[-1]))
+    findings.charts.append(
+        Charts(
+            title="Reprojection errors",
+            intro=f"How often a keypoint is how far from {compared}, projected; a red bar holds all that is farther.",
+            drawn=tuple(histogram(errors[v].numpy(), name, top=top) for v, name in enumerate(names)),
         )
     )
     bad = [f"{medians[v]:.1f} px in {name}" for v, name in enumerate(names) if medians[v] > MAX_ERROR_PX]

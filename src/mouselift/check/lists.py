@@ -1,22 +1,35 @@
 """The lists of a dataset: is every sample there, in one split only, and is there a gap between the splits?"""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from mouselift.check.report import Findings
 from mouselift.data.layout import CAMERA_FILE, DATASET_FILE, SPLIT_FILES, list_samples
 from mouselift.errors import InputError
 
 
-def check_lists(findings: Findings, root: Path) -> list[Path]:
-    """Count the samples, find missing and shared ones, and measure the gap between the splits.
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """What the lists of a dataset name.
 
-    Returns:
-        The folders of all samples that are there.
+    Attributes:
+        folders: Of all samples that are there.
+        instants: Name of a split -> sample folder -> instant of the recording, of those samples that say.
+        record: `dataset.json`; empty for sets that other tools made.
+    """
+
+    folders: tuple[Path, ...]
+    instants: Mapping[str, Mapping[Path, int]]
+    record: Mapping[str, Any]
+
+
+def check_lists(findings: Findings, root: Path) -> Listed:
+    """Count the samples, find missing and shared ones, and measure the gap between the splits.
 
     Raises:
         InputError: The folder is no dataset.
@@ -37,7 +50,8 @@ def check_lists(findings: Findings, root: Path) -> list[Path]:
             f"{root}: expected samples in one split each, found {len(shared)} in both, such as {min(shared).name}"
         )
     counts = {split: len(folders) for split, folders in splits.items()}
-    gap = _gap(splits) if "recording" in record else None
+    instants = {split: _instants(folders) for split, folders in splits.items()}
+    gap = _gap(instants) if "recording" in record else None
     listed = ", ".join(f"{count} {split}" for split, count in counts.items())
     findings.lines.append(f"samples      {listed}" + ("" if gap is None else f", at least {gap} instants apart"))
     findings.figures |= {"made_by": record.get("made_by"), "samples": counts, "gap_between_splits_instants": gap}
@@ -46,7 +60,8 @@ def check_lists(findings: Findings, root: Path) -> list[Path]:
             f"{root}: expected a gap between training and validation samples, found neighbouring instants in both; "
             "likely cause: samples were split at random"
         )
-    return sorted({folder for folders in splits.values() for folder in folders} - set(missing))
+    there = sorted({folder for folders in splits.values() for folder in folders} - set(missing))
+    return Listed(folders=tuple(there), instants=instants, record=record)
 
 
 def _splits(root: Path) -> dict[str, list[Path]]:
@@ -74,20 +89,20 @@ def _record(root: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _gap(splits: dict[str, list[Path]]) -> int | None:
+def _gap(instants: Mapping[str, Mapping[Path, int]]) -> int | None:
     """Smallest distance between a training and a validation sample of one recording, in its instants."""
-    train, val = (_instants(splits.get(split, [])) for split in ("train", "val"))
+    train, val = (np.array(list(instants.get(split, {}).values()), np.int64) for split in ("train", "val"))
     return int(np.abs(train[:, None] - val[None]).min()) if len(train) and len(val) else None
 
 
-def _instants(folders: list[Path]) -> Int64[np.ndarray, "n"]:
+def _instants(folders: list[Path]) -> dict[Path, int]:
     """Of those samples that say; what cannot be read is found when samples are."""
-    found = []
+    found = {}
     for folder in folders:
         try:
             record = json.loads((folder / CAMERA_FILE).read_text())
         except (OSError, json.JSONDecodeError):
             continue
         if isinstance(record, dict) and isinstance(record.get("frame_index"), int):
-            found.append(record["frame_index"])
-    return np.array(found, np.int64)
+            found[folder] = record["frame_index"]
+    return found

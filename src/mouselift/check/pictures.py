@@ -1,7 +1,7 @@
 """The pictures of a report: each view with what its camera and the other views say about it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mouselift.export.overlay import Rgb, draw_axes, draw_floor, draw_outline, draw_points, shrunk
+from mouselift.check.epipolar import Outline, line_pixels, touching_planes
+from mouselift.check.report import Gallery, Shown
+from mouselift.export.overlay import Rgb, draw_axes, draw_floor, draw_line, draw_outline, draw_points, shrunk
+from mouselift.export.rig_plot import camera_colour
 from mouselift.geometry import Cameras
 
 MASK_COLOUR, HULL_COLOUR = (60, 225, 255), (255, 84, 160)
@@ -49,6 +52,7 @@ class ViewPicture:
         mask: [0, 1], the whole picture at any size.
         hull: The visual hull's silhouette, the same.
         points: Name of a kind -> pixels of the frame: "measured" are discs, "expected" rings.
+        lines: Pixels of the frame along a line, and its colour.
     """
 
     frame: UInt8[np.ndarray, "h w 3"]
@@ -56,6 +60,7 @@ class ViewPicture:
     mask: Float[np.ndarray, "_ _"] | None
     hull: Float[np.ndarray, "_ _"] | None
     points: Mapping[str, Float[np.ndarray, "n 2"]]
+    lines: tuple[tuple[Float[np.ndarray, "_ 2"], Rgb], ...] = ()
 
 
 def whole(view: ViewPicture, stage: Stage | None, width_px: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -83,9 +88,46 @@ def close_up(view: ViewPicture, stage: Stage | None) -> UInt8[np.ndarray, "h w 3
     resized = None if camera is None else camera.resized(CLOSE_UP_PX, CLOSE_UP_PX)
     window = (left / width, top / height, side / width, side / height)
     mask, hull = (None if layer is None else _cut(layer, window) for layer in (view.mask, view.hull))
+    for pixels, colour in view.lines:
+        draw_line(picture, (pixels - (left, top)) * CLOSE_UP_PX / side, colour)
     _draw(picture, resized, mask, hull, stage)
     _draw_points(picture, view, np.array([left, top], np.float64), CLOSE_UP_PX / side, radius_px=3.0)
     return picture
+
+
+def epipolar_close_ups(
+    views: Sequence[ViewPicture], outlines: Sequence[Outline], names: Sequence[str], stage: Stage, moment: str
+) -> Gallery | None:
+    """Every view with the lines of sight of the other cameras that touch what these saw.
+
+    Args:
+        views: As in the other close-ups.
+        outlines: What every view saw.
+        names: Of the views.
+        stage: Where the subject is.
+        moment: Which, in words.
+
+    Returns:
+        None when no two views saw it.
+    """
+    shown, is_point = [], all(len(outline.pixels) <= 1 for outline in outlines)
+    for b, (view, second) in enumerate(zip(views, outlines, strict=True)):
+        lines = []
+        for a, first in enumerate(outlines):
+            touching = None if a == b else touching_planes(first, second)
+            for ray in () if touching is None else touching.rays:
+                lines.append((line_pixels(first, ray, second.camera, stage.origin), _lightened(camera_colour(a))))
+        if not lines:
+            continue
+        points = {"measured": second.pixels.numpy()} if is_point else {}
+        bare = replace(view, hull=None, points=points, lines=tuple(lines))
+        shown.append(Shown(pixels=close_up(bare, None), caption=f"Camera {names[b]}, {moment}."))
+    what = "meet in the keypoint" if is_point else "touch its outline on both sides"
+    intro = (
+        "What another camera sees lies somewhere on a line of sight, which is a line in this picture. Those that "
+        f"touch the animal there must {what} here. Colours are the cameras', as in the plot of the rig."
+    )
+    return Gallery(title="Epipolar lines", intro=intro, shown=tuple(shown)) if shown else None
 
 
 def checkerboard(
@@ -132,6 +174,12 @@ def _draw_points(
     for kind, pixels in view.points.items():
         colour, radius, hollow = styles[kind]
         draw_points(picture, (pixels - corner) * scale, colour, radius_px=radius, hollow=hollow)
+
+
+def _lightened(colour: Rgb) -> Rgb:
+    """Colours of plots are made for white paper; pictures are dark."""
+    red, green, blue = (round(255 - 0.65 * (255 - value)) for value in colour)
+    return red, green, blue
 
 
 def _square(view: ViewPicture, stage: Stage | None) -> tuple[int, int, int]:

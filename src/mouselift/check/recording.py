@@ -1,25 +1,20 @@
 """Is a recording fit to be used? Its files, its cameras, and whether masks and keypoints agree with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from mouselift.check.hulls import (
-    HullEvidence,
-    add_hull_failure,
-    add_hull_table,
-    check_volume,
-    median_iou,
-    weigh,
-)
+from mouselift.check.epipolar import add_epipolar_table, missed
+from mouselift.check.hulls import add_hull_failure, add_hull_table, check_volume, median_iou, weigh
 from mouselift.check.keypoints import Keypoints, add_keypoints, read_keypoints
-from mouselift.check.pictures import OUTLINES, Stage, ViewPicture, close_up, whole
-from mouselift.check.report import CheckReport, Findings, Shown
+from mouselift.check.light import add_light, measure_light
+from mouselift.check.looks import Look, add_pictures, find_stages, outlines_of
+from mouselift.check.report import CheckReport, Findings
 from mouselift.check.rig import add_rig
+from mouselift.check.timeline import add_recording_timeline
 from mouselift.data.calibration import suspicious_pairs
 from mouselift.data.consistency import GOOD_IOU
 from mouselift.data.plan import Rig, neighbouring_masks, rig_of
@@ -28,26 +23,8 @@ from mouselift.data.recording import check_recording as find_problems
 from mouselift.data.subject import rig_focus
 from mouselift.data.survey import Surveyor
 from mouselift.errors import InputError
-from mouselift.export.overlay import draw_label, sheet
 
-AXIS_MM, FLOOR_STEP_MM = 20.0, 20.0
-SHEET_PX, MAX_CELL_PX = 1800, 440
 DIAGNOSED = 2  # instants that a cause is looked for in
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
-    """One instant, views in the rig's order.
-
-    Attributes:
-        instant: Of the recording.
-        frames: As taken.
-        evidence: What its masks say; None without masks or calibration.
-    """
-
-    instant: int
-    frames: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
-    evidence: HullEvidence | None
 
 
 def check_recording(recording: Recording, num_instants: int = 6) -> CheckReport:
@@ -75,13 +52,21 @@ def check_recording(recording: Recording, num_instants: int = 6) -> CheckReport:
         findings.unproven.append(
             "masks against cameras: there are no masks of all cameras; `mouselift segment` makes them"
         )
-    stages = _stages(looks, rig, keypoints)
+    stages = find_stages(looks, rig, keypoints)
     if rig is not None:
         if keypoints is not None:
             add_keypoints(findings, keypoints, rig)
         _add_rig(rig, looks, findings)
+        _add_epipolar(rig, looks, keypoints, findings)
     if looks:
-        _add_pictures(recording, rig, looks, stages, keypoints, findings)
+        names = [recording.names[v] for v in (range(len(recording.views)) if rig is None else rig.order)]
+        lights = [
+            [measure_light(f, None if look.masks is None else look.masks[v]) for v, f in enumerate(look.frames)]
+            for look in looks
+        ]
+        add_light(findings, names, lights)
+        add_pictures(recording, rig, looks, stages, keypoints, findings)
+    add_recording_timeline(findings, recording, [look.instant for look in looks], keypoints)
     return findings.report("Check of a recording", str(recording.root))
 
 
@@ -132,12 +117,12 @@ def _looks(
     looks: list[Look] = []
     try:
         for instant in read_instants(recording, instants):
+            masks = None if instant.masks is None else tuple(instant.masks[v] for v in order)
             evidence = None
-            if surveyor is not None and instant.masks is not None:
-                masks = surveyor.shrink([instant.masks[v] for v in order])
-                evidence = weigh(f"instant {instant.index}", masks, surveyor.cameras)
+            if surveyor is not None and masks is not None:
+                evidence = weigh(f"instant {instant.index}", surveyor.shrink(masks), surveyor.cameras)
             frames = tuple(instant.frames[v] for v in order)
-            looks.append(Look(instant=instant.index, frames=frames, evidence=evidence))
+            looks.append(Look(instant=instant.index, frames=frames, masks=masks, evidence=evidence))
     except InputError as error:
         findings.failures.append(str(error))
     return looks
@@ -186,25 +171,13 @@ def _neighbours(
         return []
 
 
-def _stages(looks: Sequence[Look], rig: Rig | None, keypoints: Keypoints | None) -> list[Stage | None]:
-    """Where the subject and the floor are at every instant: by the hull, else by keypoints, else by the cameras."""
-    if rig is None:
-        return [None] * len(looks)
-    lowest = [float(look.evidence.subject.low[2]) for look in looks if look.evidence and look.evidence.subject]
-    floor = min(lowest) if lowest else None  # one floor: an animal that rears keeps its feet on it
-    focus = rig_focus(Surveyor(rig.cameras).cameras)
-    stages: list[Stage | None] = []
-    for look in looks:
-        origin, height = focus, floor
-        row = None if keypoints is None else keypoints.at(look.instant)
-        if look.evidence and look.evidence.subject:
-            origin = look.evidence.subject.centre
-        elif keypoints is not None and row is not None and bool(keypoints.points_mm[row].isfinite().any()):
-            points = keypoints.points_mm[row]
-            origin = points.nanmean(0)
-            height = float(points[points[:, 2].isfinite(), 2].min()) if height is None else height
-        stages.append(Stage(origin=origin, axis_length=AXIS_MM, floor_z=height, floor_step=FLOOR_STEP_MM))
-    return stages
+def _add_epipolar(rig: Rig, looks: Sequence[Look], keypoints: Keypoints | None, findings: Findings) -> None:
+    outlines = [found for look in looks if (found := outlines_of(look, rig, keypoints))]
+    names = [name for camera in rig.cameras for name in camera.names]
+    is_mask = any(look.masks is not None for look in looks)
+    what = "the outline that they should touch" if is_mask else "the keypoint that they should meet"
+    width = min(camera.width for camera in rig.cameras)
+    add_epipolar_table(findings, names, [missed(found) for found in outlines], width, what)
 
 
 def _add_rig(rig: Rig, looks: Sequence[Look], findings: Findings) -> None:
@@ -215,61 +188,3 @@ def _add_rig(rig: Rig, looks: Sequence[Look], findings: Findings) -> None:
     else:
         focus = rig_focus(Surveyor(rig.cameras).cameras)
         add_rig(findings, rig.cameras, focus, about="the point that the cameras look at")
-
-
-def _add_pictures(
-    recording: Recording,
-    rig: Rig | None,
-    looks: Sequence[Look],
-    stages: Sequence[Stage | None],
-    keypoints: Keypoints | None,
-    findings: Findings,
-) -> None:
-    names = [recording.names[v] for v in (range(len(recording.views)) if rig is None else rig.order)]
-    rows = []
-    for look, stage in zip(looks, stages, strict=True):
-        row = []
-        for v, name in enumerate(names):
-            picture = whole(_view(look, v, rig, keypoints), stage, min(SHEET_PX // len(names), MAX_CELL_PX))
-            iou = "" if look.evidence is None else f"   IoU {look.evidence.iou[v]:.2f}"
-            draw_label(picture, f"{name}{iou}")
-            row.append(picture)
-        rows.append(row)
-    findings.overview = Shown(
-        pixels=sheet(rows, [f"instant {look.instant}" for look in looks]), caption=_caption(looks, stages, rig)
-    )
-    middle = len(looks) // 2
-    look, stage = looks[middle], stages[middle]
-    views = [_view(look, v, rig, keypoints) for v in range(len(names))]
-    dots = " Yellow: keypoints; white rings: where their 3D points project." if views[0].points else ""
-    findings.close_ups += [
-        Shown(pixels=close_up(view, stage), caption=f"Camera {name} at instant {look.instant}.{dots}")
-        for name, view in zip(names, views, strict=True)
-        if view.mask is not None or view.points  # else nobody knows where to look
-    ]
-
-
-def _caption(looks: Sequence[Look], stages: Sequence[Stage | None], rig: Rig | None) -> str:
-    if rig is None:
-        return "The pictures as they are: without cameras nothing can be drawn on them."
-    axes = "Axes: x red, y green, z blue, 20 mm long"
-    if not any(look.evidence for look in looks):
-        return f"{axes}, at the point that the cameras look at or, where there are keypoints, in their middle."
-    floor = " A grid of 20 mm lies at the lowest point of the hull." if any(s and s.floor_z for s in stages) else ""
-    return f"{OUTLINES} {axes}, in the middle of the hull.{floor}"
-
-
-def _view(look: Look, v: int, rig: Rig | None, keypoints: Keypoints | None) -> ViewPicture:
-    points = {}
-    row = None if keypoints is None else keypoints.at(look.instant)
-    if keypoints is not None and row is not None and rig is not None:
-        projected = rig.cameras[v][0].project(keypoints.points_mm[row]).numpy()
-        points = {"expected": projected, "measured": keypoints.pixels[v, row].numpy()}
-    evidence = look.evidence
-    return ViewPicture(
-        frame=look.frames[v],
-        camera=None if rig is None else rig.cameras[v],
-        mask=None if evidence is None else evidence.masks[v, 0].numpy(),
-        hull=None if evidence is None else evidence.hull[v, 0].numpy(),
-        points=points,
-    )

@@ -44,6 +44,24 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Gallery:
+    """Pictures that belong together: one for each camera."""
+
+    title: str
+    intro: str
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charts:
+    """Drawn figures that belong together, as HTML."""
+
+    title: str
+    intro: str
+    drawn: tuple[Html, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CheckReport:
     """What a check found.
 
@@ -58,7 +76,8 @@ class CheckReport:
         tables: For the page.
         overview: Rows of instants or samples, a column for each camera.
         rig: The cameras from above and from the side.
-        close_ups: One for each camera.
+        galleries: Close-ups of every camera.
+        charts: Timeline and histograms.
     """
 
     title: str
@@ -71,7 +90,8 @@ class CheckReport:
     tables: tuple[Table, ...] = ()
     overview: Shown | None = None
     rig: Shown | None = None
-    close_ups: tuple[Shown, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    charts: tuple[Charts, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -96,7 +116,8 @@ class Findings:
     tables: list[Table] = field(default_factory=list)
     overview: Shown | None = None
     rig: Shown | None = None
-    close_ups: list[Shown] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
+    charts: list[Charts] = field(default_factory=list)
 
     def report(self, title: str, source: str) -> CheckReport:
         """All of it, with the notes as the last lines."""
@@ -120,7 +141,8 @@ class Findings:
             tables=tuple(self.tables),
             overview=self.overview,
             rig=self.rig,
-            close_ups=tuple(self.close_ups),
+            galleries=tuple(self.galleries),
+            charts=tuple(self.charts),
         )
 
 
@@ -162,11 +184,15 @@ def to_html(report: CheckReport) -> str:
     parts += [report_html.section(title, report_html.bullets(items, tone)) for title, items, tone in lists if items]
     if report.overview is not None:
         parts.append(_pictures("Overview", [report.overview]))
-    if report.close_ups:
-        parts.append(report_html.section("Close up", report_html.grid([_picture(shown) for shown in report.close_ups])))
+    for gallery in report.galleries:
+        pictures = report_html.grid([_picture(shown) for shown in gallery.shown])
+        parts.append(report_html.section(gallery.title, pictures, intro=gallery.intro))
     if report.rig is not None:
         rig = report_html.picture(report.rig.pixels, report.rig.caption, lossless=True)
         parts.append(report_html.section("Rig", rig))
+    for charts in report.charts:
+        drawn = charts.drawn if len(charts.drawn) == 1 else (report_html.grid(charts.drawn),)
+        parts.append(report_html.section(charts.title, *drawn, intro=charts.intro))
     for table in report.tables:
         parts.append(report_html.section(table.title, report_html.table(table.header, table.rows), intro=table.intro))
     return report_html.page(f"{report.title}: {Path(report.source).name}", *parts)

@@ -14,6 +14,7 @@ from mouselift.geometry import Cameras, pixel_centres
 
 NUM_WITNESSES = 5
 SURVEY_WIDTH_PX = 192  # masks are surveyed at this width: 1.1 mm a pixel on the usual rig
+SHOWS = 0.1  # of a survey's pixel: the tip of a tail fills no half of one, and must be in the picture all the same
 MAX_CUT_SHARE = 0.04  # of a side, cut off so that it is a whole multiple of the survey's: that is many times faster
 
 
@@ -102,7 +103,7 @@ class Surveyor:
         """Tangent of the largest angle between the centre and any silhouette."""
         towards = torch.nn.functional.normalize(centre - self.cameras.centres, dim=-1)
         cosine = torch.einsum("vhwc,vc->vhw", self._directions, towards.float())
-        inside = (masks[:, 0] > 0.5) & cosine.isfinite()
+        inside = (masks[:, 0] > SHOWS) & cosine.isfinite()
         smallest = float(cosine[inside].min()) if bool(inside.any()) else 1.0
         return float(np.sqrt(max(1 - smallest**2, 0)) / max(smallest, 1e-3))
 

@@ -83,8 +83,9 @@ def picture(pixels: UInt8[np.ndarray, "h w 3"], caption: str, *, lossless: bool 
 
 
 def grid(parts: Sequence[Html]) -> Html:
-    """Several pictures beside each other, as many as fit."""
-    return Html(f'<div class="grid">{"".join(parts)}</div>')
+    """Several pictures beside each other, as many as fit: three in a row of a wide screen, or all four of four."""
+    kind = "grid four" if len(parts) == 4 else "grid"
+    return Html(f'<div class="{kind}">{"".join(parts)}</div>')
 
 
 def _cell(cell: Cell | str, is_first: bool) -> str:

@@ -119,7 +119,7 @@ def _draw_cameras(
     frustums: Sequence[Float[Tensor, "4 3"]],
 ) -> None:
     for v in range(len(cameras)):
-        colour = _colour(v)
+        colour = camera_colour(v)
         eye, corners = panel.pixels(places[v]), panel.pixels(frustums[v])
         tint = picture.copy()
         hull = cv2.convexHull(np.vstack([eye, corners]).round().astype(np.int32))
@@ -146,7 +146,7 @@ def _azimuths(
         outward = offsets[v, :2] / offsets[v, :2].norm().clamp_min(1e-9)
         way = -1 if outward[1] >= 0 else 1
         x, y = panel.pixels(centre + offsets[v]) + np.array([20 * float(outward[0]), 22 * way])
-        labels.write(x, y, _name(cameras[v], v), f"{azimuths[v]:.0f}°", _colour(v), way)
+        labels.write(x, y, _name(cameras[v], v), f"{azimuths[v]:.0f}°", camera_colour(v), way)
     ring = float(offsets[:, :2].norm(dim=-1).mean()) * 0.66
     for v, following in zip(order, order[1:] + order[:1], strict=True):
         gap = float(azimuths[following] - azimuths[v]) % 360
@@ -170,7 +170,7 @@ def _elevations(
     elevations = torch.rad2deg(torch.atan2(offsets[:, 2], offsets[:, :2].norm(dim=-1)))
     labels = _Labels(picture, panel)
     for v, (x, y) in enumerate(panel.pixels(places)):
-        labels.write(x, y - 20, _name(cameras[v], v), f"{elevations[v]:+.0f}°", _colour(v), -1)
+        labels.write(x, y - 20, _name(cameras[v], v), f"{elevations[v]:+.0f}°", camera_colour(v), -1)
 
 
 class _Labels:
@@ -195,7 +195,8 @@ class _Labels:
         draw_text(self._picture, place, figure, size_px=LABEL_PX - 2, colour=QUIET, anchor="lm", halo=PAPER)
 
 
-def _colour(number: int) -> Rgb:
+def camera_colour(number: int) -> Rgb:
+    """The colour that a rig's camera has in all plots."""
     return CAMERA_COLOURS[number % len(CAMERA_COLOURS)]
 
 
