@@ -63,6 +63,19 @@ class Page:
         for kind, (x, y) in [("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)]:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=clicks)
 
+    def press(self, key: str) -> None:
+        """Press a key: a letter, a sign, or a name as in ArrowLeft."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def touch(self, *paths: tuple[tuple[float, float], tuple[float, float]]) -> None:
+        """Put down a finger at each path's start, move all to their ends, lift them."""
+        for kind, place in [("touchStart", 0), ("touchMove", 1)]:
+            points = [{"x": path[place][0], "y": path[place][1], "id": k} for k, path in enumerate(paths)]
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def screenshot(self) -> np.ndarray:
         data = self.call("Page.captureScreenshot")["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))

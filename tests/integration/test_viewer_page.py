@@ -3,50 +3,56 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from browser import Page, open_page
 from torch.nn import functional as F
 
-from mouselift.export.viewer_html import write_viewer_html
-from mouselift.geometry import Cameras, Gaussians
+from mouselift.export.sequence import Sequence4D
+from mouselift.export.viewer_html import write_viewer_html, write_viewer_page
+from mouselift.geometry import Cameras, Gaussians, Views
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, MOUSE_RIG_ELEVATION_DEG, orbit
 from mouselift.geometry.sh import dc_from_rgb
 from mouselift.render import render
 
-BAR_PX = 50  # the lowest rows hold buttons and a hint
+BAR_PX = 60  # the lowest rows hold buttons and a hint
 DRAG_PX = 125.0
 RADIANS_PER_PX = 0.008
 AGREE_DB = 38.0
 
 
-def two_balls(count: int = 4000) -> Gaussians:
+def two_balls(count: int = 4000, degree: int = 0) -> Gaussians:
     """A dark ball before a bright one as seen from the front: wrong in any order but the right one."""
     generator = torch.Generator().manual_seed(0)
     directions = F.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     front = torch.arange(count) % 2 == 0
     centre = torch.where(front[:, None], torch.tensor([0.1, -0.3, -0.05]), torch.tensor([-0.05, 0.25, 0.0]))
     colour = torch.where(front[:, None], torch.tensor([0.1, 0.2, 0.5]), torch.tensor([0.9, 0.7, 0.2]))
+    noise = 0.15 * torch.randn(count, (degree + 1) ** 2 - 1, 3, generator=generator)
+    dc = dc_from_rgb((colour + 0.1 * torch.randn(count, 3, generator=generator)).clamp(0, 1))[:, None]
     return Gaussians(
         means=centre + 0.2 * directions,
         quats=F.normalize(torch.randn(count, 4, generator=generator), dim=-1),
         scales=torch.tensor([0.05, 0.005, 0.005]) * (0.5 + torch.rand(count, 3, generator=generator)),  # hairs
         opacities=0.3 + 0.69 * torch.rand(count, generator=generator),
-        sh=dc_from_rgb((colour + 0.1 * torch.randn(count, 3, generator=generator)).clamp(0, 1))[:, None],
+        sh=torch.cat([dc, noise], dim=1),
     )
 
 
 def camera_of_the_page(page: Page, azimuth_deg: float) -> Cameras:
     """The page's camera, from what the page says of itself."""
     width, height = page.evaluate("canvas.width"), page.evaluate("canvas.height")
-    target = torch.tensor([page.evaluate(f"scene.target[{k}]") for k in range(3)])
+    radius = page.evaluate("scene.models[0].radius")
+    target = torch.tensor([page.evaluate(f"scene.models[0].target[{k}]") for k in range(3)])
     side = min(width, height)
     square = orbit(
         [azimuth_deg],
         MOUSE_RIG_ELEVATION_DEG,
-        radius=page.evaluate("scene.distance"),
+        radius=radius * page.evaluate("scene.distance"),
         fov_deg=MOUSE_FOV_DEG,
         size_px=side,
     )
@@ -69,8 +75,14 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.5)
 
 
-def test_the_page_shows_what_our_renderer_draws(tmp_path: Path) -> None:
-    gaussians = two_balls()
+def away_from(background: list[int], picture: np.ndarray) -> float:
+    """Share of the pixels above the bar that are not background."""
+    return float((np.abs(picture[:-BAR_PX].astype(int) - background).max(axis=-1) > 24).mean())
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_the_page_shows_what_our_renderer_draws(tmp_path: Path, degree: int) -> None:
+    gaussians = two_balls(degree=degree)
     write_viewer_html(gaussians, tmp_path / "viewer.html", title="Two balls")
 
     def drawn(page: Page, azimuth_deg: float) -> np.ndarray:
@@ -83,6 +95,7 @@ def test_the_page_shows_what_our_renderer_draws(tmp_path: Path) -> None:
         turned = drawn(page, FACELIFT_FRONT_DEG - math.degrees(RADIANS_PER_PX * DRAG_PX))
         assert psnr_db(front, turned) < 25  # the comparisons below can fail
         wait_for(lambda: psnr_db(page.screenshot(), front) > AGREE_DB)
+        assert away_from([255, 255, 255], page.screenshot()) > 0.05
         page.drag((400, 300), (400 + DRAG_PX, 300))
         wait_for(lambda: psnr_db(page.screenshot(), turned) > AGREE_DB)
         page.drag((400, 300), (400, 300), clicks=2)  # a double click starts again
@@ -92,3 +105,98 @@ def test_the_page_shows_what_our_renderer_draws(tmp_path: Path) -> None:
         assert page.evaluate("document.title") == "Two balls"
         assert page.errors == []
         assert page.requests == [(tmp_path / "viewer.html").as_uri()]
+
+
+def test_keys_and_fingers_do_what_the_help_says(tmp_path: Path) -> None:
+    write_viewer_html(two_balls(500), tmp_path / "viewer.html")
+    with open_page((tmp_path / "viewer.html").as_uri(), tmp_path / "profile") as page:
+        wait_for(lambda: page.evaluate("document.readyState") == "complete")
+
+        def view(name: str) -> float:
+            return page.evaluate(f"state.view.{name}")
+
+        azimuth, elevation, distance = (view(name) for name in ("azimuth", "elevation", "distance"))
+        first = page.screenshot()
+        page.press("ArrowRight")
+        page.press("ArrowDown")
+        assert (view("azimuth"), view("elevation")) == pytest.approx((azimuth - math.pi / 36, elevation + math.pi / 36))
+        page.press("+")
+        assert view("distance") == pytest.approx(distance / 1.1)
+        page.press("b")
+        wait_for(lambda: page.screenshot()[0, 0].tolist() == [154, 160, 168])
+        page.press("b")
+        page.press("b")
+        page.press("[")
+        assert page.evaluate("state.pointSize") == pytest.approx(0.9)
+        page.press("]")
+        page.press("h")
+        assert page.evaluate("document.getElementById('help').hidden") is False
+        page.press("Escape")
+        assert page.evaluate("document.getElementById('help').hidden") is True
+        page.press("r")
+        wait_for(lambda: psnr_db(page.screenshot(), first) > 60)
+
+        page.touch(((400, 300), (500, 300)))
+        assert view("azimuth") == pytest.approx(azimuth - 100 * RADIANS_PER_PX)
+        page.touch(((400, 300), (350, 300)), ((500, 300), (550, 300)))  # pinch
+        assert view("distance") == pytest.approx(distance / 2, rel=0.01)
+        assert view("azimuth") == pytest.approx(azimuth - 100 * RADIANS_PER_PX)
+
+        page.evaluate("HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
+        page.press("s")
+        wait_for(lambda: page.evaluate("window.saved") == "MouseLift.png")
+        assert page.errors == []
+
+
+def test_models_sequences_and_cameras(tmp_path: Path) -> None:
+    balls = two_balls(1500)
+    red = replace(balls, sh=dc_from_rgb(torch.tensor([0.9, 0.1, 0.1])).expand(1500, 1, 3))
+    blue = replace(balls, sh=dc_from_rgb(torch.tensor([0.1, 0.1, 0.9])).expand(1500, 1, 3))
+    cameras = replace(orbit([10.0, 130.0], 30.0, fov_deg=40.0, size_px=64), names=("left", "right"))
+    output = render(balls, cameras)
+    photographs = Views(images=output.image.clamp(0, 1), masks=torch.ones(2, 1, 64, 64), cameras=cameras)
+    models = [
+        Sequence4D(name="still", frames=[balls], frame_names=["still"]),
+        Sequence4D(name="moving", frames=[red, blue, red], frame_names=["t0", "t1", "t2"]),
+    ]
+    write_viewer_page(models, tmp_path / "viewer.html", photographs=photographs, fps=5)
+
+    def mean_colour(picture: np.ndarray) -> np.ndarray:
+        shown = picture[: -2 * BAR_PX].reshape(-1, 3)
+        return shown[np.abs(shown.astype(int) - 255).max(axis=-1) > 60].mean(axis=0)
+
+    with open_page((tmp_path / "viewer.html").as_uri(), tmp_path / "profile") as page:
+        wait_for(lambda: page.evaluate("document.readyState") == "complete")
+        wait_for(lambda: away_from([255, 255, 255], page.screenshot()) > 0.05)
+        both = page.screenshot()
+        left, right = both[50 : -2 * BAR_PX, :500], both[50 : -2 * BAR_PX, 500:]
+        assert min(away_from([255, 255, 255], half) for half in (left, right)) > 0.05
+        assert mean_colour(right).argmax() == 0
+        page.press(".")
+        wait_for(lambda: mean_colour(page.screenshot()[50:, 500:]).argmax() == 2)
+        page.press("2")
+        wait_for(lambda: mean_colour(page.screenshot()[50:]).argmax() == 2)
+        assert page.evaluate("document.getElementById('labels').textContent") == "moving: t1"
+        page.press(" ")
+        wait_for(lambda: page.evaluate("state.frame") != 1)
+        page.press(" ")
+        assert page.evaluate("state.playing") is False
+
+        page.press("1")
+        page.press("c")
+        wait_for(lambda: (page.screenshot()[: -2 * BAR_PX] == [64, 128, 242]).all(axis=-1).sum() > 50)  # frustums
+        page.press("v")
+        wait_for(lambda: page.evaluate("document.getElementById('photograph').textContent") == "left")
+        height, width = page.evaluate("canvas.height"), page.evaluate("canvas.width")
+        through = cameras[:1].resized(height, height).cropped((height - width) // 2, 0, width, height)
+        seen = render(balls, through).image[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
+        page.press("c")  # hides the other camera, and leaves
+        page.press("v")
+        page.press("v")
+        page.press("v")  # past the last one comes the first
+        page.evaluate("document.getElementById('photograph').style.display = 'none'")
+        page.evaluate("document.getElementById('labels').style.display = 'none'")
+        wait_for(lambda: psnr_db(page.screenshot()[:-BAR_PX], seen[:-BAR_PX]) > AGREE_DB)
+        page.drag((400, 300), (405, 300))
+        assert page.evaluate("state.view.camera") == -1
+        assert page.errors == []

@@ -26,6 +26,8 @@ FACELIFT_FRONT_DEG = -90.0  # FaceLift's subject faces -y: the front camera stan
 
 MOUSE_RIG_ELEVATION_DEG = 20.0  # a mouse stands on the ground: from slightly above it shows its back as well
 MOUSE_FOV_DEG = 30.0  # at 2.7 it frames 1.45 scene units, which hold 95 % of mice (167 mm) with the tail
+FLIGHT_ELEVATION_DEG, FLIGHT_RISE_DEG = 25.0, 20.0  # of a fly-around: from nearly level to well above
+FLIGHT_APPROACH = 0.25  # of the distance, halfway round
 LEVEL_COSINE = 0.966  # of 15 degrees
 
 
@@ -39,7 +41,7 @@ def orbit(
     azimuths_deg: Sequence[float],
     elevations_deg: Sequence[float] | float = 0.0,
     *,
-    radius: float = RIG_RADIUS,
+    radius: Sequence[float] | float = RIG_RADIUS,
     fov_deg: float = FACELIFT_FOV_DEG,
     size_px: int = 512,
     names: Sequence[str] = (),
@@ -49,16 +51,17 @@ def orbit(
     Args:
         azimuths_deg: Counter-clockwise about +Z, 0 = the +X side.
         elevations_deg: Above the horizontal plane; one for all, or one each.
-        radius: Distance from the origin, scene units.
+        radius: Distance from the origin, scene units; one for all, or one each.
         fov_deg: Field of view, both ways.
         size_px: Width and height of the images.
         names: One for each camera, or none.
     """
     azimuths = torch.deg2rad(torch.tensor(azimuths_deg, dtype=torch.float64))
     elevations = torch.deg2rad(torch.tensor(elevations_deg, dtype=torch.float64)).expand_as(azimuths)
-    eyes = radius * torch.stack(
+    directions = torch.stack(
         [elevations.cos() * azimuths.cos(), elevations.cos() * azimuths.sin(), elevations.sin()], dim=-1
     )
+    eyes = torch.tensor(radius, dtype=torch.float64)[..., None] * directions
     w2c = look_at(eyes, torch.zeros_like(eyes)).float()
     K = pinhole_K(fov_deg, size_px).expand(len(azimuths_deg), 3, 3)
     return Cameras(K=K, w2c=w2c, width=size_px, height=size_px, names=tuple(names))
@@ -100,6 +103,25 @@ def turntable(
     """A full circle of equally spaced views, counter-clockwise, the end not repeated."""
     azimuths = [start_azimuth_deg + 360.0 * i / num_views for i in range(num_views)]
     return orbit(azimuths, elevation_deg, radius=radius, fov_deg=fov_deg, size_px=size_px)
+
+
+def fly_around(
+    num_views: int,
+    *,
+    start_azimuth_deg: float = FACELIFT_FRONT_DEG,
+    radius: float = RIG_RADIUS,
+    fov_deg: float = FACELIFT_FOV_DEG,
+    size_px: int = 512,
+) -> Cameras:
+    """A circle that rises and dives twice and comes closer once, counter-clockwise, the end not repeated."""
+    phases = [2 * math.pi * i / num_views for i in range(num_views)]
+    return orbit(
+        [start_azimuth_deg + math.degrees(phase) for phase in phases],
+        [FLIGHT_ELEVATION_DEG + FLIGHT_RISE_DEG * math.sin(2 * phase) for phase in phases],
+        radius=[radius * (1 - FLIGHT_APPROACH * (1 - math.cos(phase)) / 2) for phase in phases],
+        fov_deg=fov_deg,
+        size_px=size_px,
+    )
 
 
 def sphere(

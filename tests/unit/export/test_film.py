@@ -4,9 +4,11 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from samples import random_gaussians, seeded
 
-from mouselift.export.film import turntable_frames, write_film
+from mouselift.errors import InputError
+from mouselift.export.film import film_frames, turntable_frames, write_animation, write_film
 from mouselift.export.picture import to_uint8
 from mouselift.geometry.rigs import turntable
 from mouselift.render import render
@@ -76,3 +78,45 @@ def test_a_turntable_shows_what_its_cameras_see() -> None:
         image = render(gaussians, cameras[index : index + 1]).image[0]
         np.testing.assert_array_equal(frames[index], to_uint8(image))
     assert np.std(np.stack(frames).astype(float)) > 5  # something is to be seen
+
+
+def moving_square(count: int = 5) -> list[np.ndarray]:
+    """A square that moves over a background that is no multiple of anything."""
+    frames = [np.full((48, 64, 3), (253, 251, 247), dtype=np.uint8) for _ in range(count)]
+    for k, frame in enumerate(frames):
+        frame[10:30, 5 + 8 * k : 25 + 8 * k] = (120, 60, 30)
+    return frames
+
+
+@pytest.mark.parametrize(("suffix", "shown_ms"), [("gif", 40), ("webp", 42)])
+def test_animations_repeat_and_keep_their_colours(tmp_path: Path, suffix: str, shown_ms: int) -> None:
+    frames = moving_square()
+    write_animation(iter(frames), tmp_path / f"a.{suffix}", fps=24)
+    with Image.open(tmp_path / f"a.{suffix}") as picture:
+        assert (picture.n_frames, picture.info["loop"]) == (5, 0)
+        for number, given in enumerate(frames):
+            picture.seek(number)
+            picture.load()
+            assert picture.info["duration"] == shown_ms
+            shown = np.asarray(picture.convert("RGB"))
+            assert np.abs(shown.astype(float) - given).mean() < 3
+            if suffix == "gif":
+                assert shown[0, 0].tolist() == [253, 251, 247]
+
+
+def test_the_suffix_chooses_the_format(tmp_path: Path) -> None:
+    write_animation(smooth_frames(), tmp_path / "a.mp4", fps=24)
+    assert len(decoded(tmp_path / "a.mp4")) == 6
+    with pytest.raises(InputError, match=r"expected a suffix among .mp4, .gif, .webp, found .avi"):
+        write_animation(smooth_frames(), tmp_path / "a.avi", fps=24)
+    with pytest.raises(ValueError, match="no frames"):
+        write_animation([], tmp_path / "b.gif", fps=24)
+
+
+def test_a_sequence_plays_from_its_first_instant_to_its_last() -> None:
+    scenes = [random_gaussians(seeded(k), count=40).to(torch.float32) for k in range(3)]
+    cameras = turntable(7, fov_deg=60.0, size_px=16)
+    frames = list(film_frames(scenes, cameras))
+    for index, instant in enumerate([0, 0, 0, 1, 1, 2, 2]):
+        image = render(scenes[instant], cameras[index : index + 1]).image[0]
+        np.testing.assert_array_equal(frames[index], to_uint8(image))
