@@ -12,24 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 import mouselift
 from mouselift.atomic import remove_leftovers
-from mouselift.data.crop import CropMap, crop_maps, crop_view
+from mouselift.data.boxed import BoxedMask, MaskStore
+from mouselift.data.crop import CropMap, Needed, crop_maps, crop_part, what_is_needed
 from mouselift.data.layout import (
     CAMERA_FILE,
     DATASET_FILE,
     SPLIT_FILES,
-    encode_png,
+    encode_png_bgra,
     sample_folder_name,
     write_dataset,
     write_sample_pictures,
 )
 from mouselift.data.plan import Plan, PrepareConfig, make_plan, virtual_cameras
-from mouselift.data.recording import Recording, read_instants
+from mouselift.data.recording import Decoded, Recording, cut_bgra, read_frames
 from mouselift.data.segments import split_blocks
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
@@ -72,13 +73,14 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
         InputError: The recording cannot be used, or the folder holds samples that were made otherwise.
     """
     _require_place(recording, out)
-    planned = make_plan(recording, config, progress=progress)
+    store = MaskStore(next(place for place in (out, *out.absolute().parents) if place.is_dir()))
+    planned = make_plan(recording, config, store, progress=progress)
     survey = planned.survey
     fingerprint = _fingerprint(recording, config, planned)
     names = {i: sample_folder_name(k) for k, i in enumerate(planned.usable)}
     _require_own_lists(out, names.values())
     missing = [i for i in planned.usable if not _is_finished(out / names[i], fingerprint)]
-    instants = read_instants(recording, [int(survey.instants[i]) for i in missing])
+    frames = read_frames(recording, [int(survey.instants[i]) for i in missing])
     with (
         ThreadPoolExecutor() as pool,
         tqdm(
@@ -89,13 +91,11 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
             disable=None if progress else True,  # None: not where nobody looks
         ) as bar,
     ):
-        for i, instant in zip(missing, instants, strict=True):
-            assert instant.masks is not None  # the plan needed them
+        for i, (instant, row) in zip(missing, frames, strict=True):
             centre = torch.from_numpy(planned.centres_mm[i])
             virtual = virtual_cameras(planned.rig, centre, planned.fov_deg, config.size_px)
-            frames = [instant.frames[k] for k in planned.rig.order]
-            masks = [instant.masks[k] for k in planned.rig.order]
-            pictures = list(pool.map(_picture, frames, masks, crop_maps(planned.rig.lenses, virtual)))
+            ordered, maps = [row[k] for k in planned.rig.order], crop_maps(planned.rig.lenses, virtual)
+            pictures = list(pool.map(_picture, ordered, store.get(instant), maps))
             scene = scene_from_z_up(planned.scale, centre)
             write_sample_pictures(
                 out / names[i],
@@ -119,8 +119,13 @@ def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:
     )
 
 
-def _picture(frame: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], crop: CropMap) -> bytes:
-    return encode_png(crop_view(frame, mask, crop))
+def _picture(frame: Decoded, mask: BoxedMask, crop: CropMap) -> bytes:
+    needed, pixels = what_is_needed(crop, mask), None
+    if needed is not None:
+        pixels, window = cut_bgra(frame, needed.window)
+        needed = Needed(cells=needed.cells, window=window)
+        pixels[..., 3] = mask.within(window)
+    return encode_png_bgra(crop_part(crop, needed, pixels))
 
 
 def _segment(planned: Plan, index: int) -> int:

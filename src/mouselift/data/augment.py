@@ -51,13 +51,22 @@ def photographed_without_tail(view: Views, generator: torch.Generator) -> Views:
         generator: Draws how much of the picture the body fills.
     """
     masks = without_thin_parts(view.masks)
-    rows, columns = (masks[0, 0] > 0.5).nonzero(as_tuple=True)
-    if not len(rows):
-        return view
+    bare = Views(images=view.images, masks=masks, cameras=view.cameras)
+    return photographed(bare, generator) if bool((masks > 0.5).any()) else view
+
+
+def photographed(view: Views, generator: torch.Generator) -> Views:
+    """A view framed anew on its silhouette, as a user's photograph is.
+
+    Args:
+        view: Batch shape (1,), with something in its mask.
+        generator: Draws how much of the picture the silhouette fills.
+    """
+    rows, columns = (view.masks[0, 0] > 0.5).nonzero(as_tuple=True)
     top, bottom, left, right = (int(t) for t in (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
     low, high = BODY_FILL
     fill = low + (high - low) * float(torch.rand((), generator=generator))
     side = round(max(bottom - top, right - left) / fill)
     corner = (round((left + right - side) / 2), round((top + bottom - side) / 2))
     size = view.cameras.width
-    return Views(images=view.images, masks=masks, cameras=view.cameras).cropped(*corner, side, side).resized(size, size)
+    return view.cropped(*corner, side, side).resized(size, size)

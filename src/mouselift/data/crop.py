@@ -9,27 +9,13 @@ import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
+from mouselift.data.boxed import BoxedMask, PixelWindow, boxed
 from mouselift.geometry import Cameras
 
-CELL_PX = 8  # the map is computed once for each such cell and interpolated: less than 0.01 px off for real lenses
-NOWHERE_PX = -1e5
 NO_SECOND_MAP = np.empty(0, np.float32)  # OpenCV's way to say that one map holds both coordinates
+CELL_PX = 8  # the map is computed once for each such cell and interpolated: less than 0.01 px off for real lenses
+NOWHERE_PX = -1e4  # within the range of OpenCV's fixed-point maps
 COLOUR_MARGIN_PX = 6  # colours are kept this far outside the mask, and are black beyond
-
-
-@dataclass(frozen=True)
-class PixelWindow:
-    """Rows top to bottom - 1 and columns left to right - 1 of a picture or a grid."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Index of a picture (H, W, ...)."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +34,19 @@ class CropMap:
     fine: int
     width: int
     height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What of a frame is needed.
+
+    Attributes:
+        cells: Of the crop's map that show the animal or lie beside one that does.
+        window: Of the frame, which these cells see.
+    """
+
+    cells: PixelWindow
+    window: PixelWindow
 
 
 def crop_maps(raw: Cameras, virtual: Cameras) -> list[CropMap]:
@@ -84,27 +83,46 @@ def crop_view(
     Returns:
         Straight colour and alpha = mask. Colours farther than a few pixels from the mask are black.
     """
-    result = np.zeros((crop.height, crop.width, 4), np.uint8)
-    subject = _bounds(mask)
-    cells = None if subject is None else _cells_of(subject, crop.nodes)
+    small = boxed(mask)
+    needed = what_is_needed(crop, small)
+    pixels = None if needed is None else np.dstack([frame[needed.window.slices], small.within(needed.window)])
+    return crop_part(crop, needed, pixels)
+
+
+def what_is_needed(crop: CropMap, mask: BoxedMask) -> Needed | None:
+    """The part of a frame that the animal's crop is made of; None where the crop does not show the animal."""
+    subject = mask.window
+    cells = None if subject.right == subject.left else _cells_of(subject, crop.nodes)
     if cells is None:
-        return result
+        return None
     around = crop.nodes[cells.top : cells.bottom + 2, cells.left : cells.right + 2]
-    window = _window_around(around, mask.shape[1], mask.shape[0])
-    if window is None:
+    window = _window_around(around, mask.width, mask.height)
+    return None if window is None else Needed(cells=cells, window=window)
+
+
+def crop_part(
+    crop: CropMap, needed: Needed | None, pixels: UInt8[np.ndarray, "h w 4"] | None
+) -> UInt8[np.ndarray, "s s 4"]:
+    """As `crop_view`, from the needed part of the frame.
+
+    Args:
+        crop: From `crop_maps`.
+        needed: From `what_is_needed`.
+        pixels: Of its window: three colours in any order, which the result keeps, and the mask.
+    """
+    result = np.zeros((crop.height, crop.width, 4), np.uint8)
+    if needed is None or pixels is None:
         return result
+    cells, window = needed.cells, needed.window
+    around = crop.nodes[cells.top : cells.bottom + 2, cells.left : cells.right + 2]
     corner = np.array([window.left + 0.5, window.top + 0.5])  # OpenCV puts the centre of the first pixel at 0
-    where = _interpolated(around - corner, crop.fine)
-    colours, alpha = (
-        _averaged(cv2.remap(pixels[window.slices], where, NO_SECOND_MAP, cv2.INTER_LINEAR), crop.fine)
-        for pixels in (frame, mask)
-    )
-    near = cv2.dilate(alpha, np.ones((2 * COLOUR_MARGIN_PX + 1,) * 2, np.uint8))
+    where = cv2.convertMaps(_interpolated(around - corner, crop.fine), NO_SECOND_MAP, cv2.CV_16SC2)
+    small = _averaged(cv2.remap(pixels, *where, cv2.INTER_LINEAR), crop.fine)
+    near = cv2.dilate(cv2.extractChannel(small, 3), np.ones((2 * COLOUR_MARGIN_PX + 1,) * 2, np.uint8))
     rows, columns = cells.top * CELL_PX, cells.left * CELL_PX
-    shown = result[rows : rows + len(alpha), columns : columns + alpha.shape[1]]
+    shown = result[rows : rows + len(small), columns : columns + small.shape[1]]
     height, width = shown.shape[:2]
-    shown[..., :3] = cv2.bitwise_and(colours, colours, mask=near)[:height, :width]
-    shown[..., 3] = alpha[:height, :width]
+    shown[:] = cv2.bitwise_and(small, small, mask=near)[:height, :width]  # alpha is nowhere but near
     return result
 
 
@@ -140,11 +158,6 @@ def raw_from_virtual(
 def _cell_centres(size: int) -> Float[Tensor, "n"]:
     """Centres of the cells that cover `size` pixels, and of one more cell on both sides."""
     return (torch.arange(-1, math.ceil(size / CELL_PX) + 1, dtype=torch.float64) + 0.5) * CELL_PX
-
-
-def _bounds(mask: UInt8[np.ndarray, "h w"]) -> PixelWindow | None:
-    left, top, width, height = cv2.boundingRect(mask)
-    return PixelWindow(left, top, left + width, top + height) if width else None
 
 
 def _cells_of(subject: PixelWindow, nodes: Float64[np.ndarray, "r c 2"]) -> PixelWindow | None:

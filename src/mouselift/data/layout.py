@@ -134,7 +134,12 @@ def _frame_record(cameras: Cameras, index: int) -> dict[str, Any]:
 
 def encode_png(rgba: UInt8[np.ndarray, "h w 4"]) -> bytes:
     """A PNG file. OpenCV encodes six times as fast as Pillow, in the same size."""
-    return cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))[1].tobytes()
+    return encode_png_bgra(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+
+
+def encode_png_bgra(bgra: UInt8[np.ndarray, "h w 4"]) -> bytes:
+    """As `encode_png`, for pixels that are in OpenCV's order already."""
+    return cv2.imencode(".png", bgra)[1].tobytes()
 
 
 def read_sample(folder: Path, view_indices: Sequence[int] | None = None) -> Sample:

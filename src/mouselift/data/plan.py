@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from mouselift.data.boxed import MaskStore, boxed
 from mouselift.data.consistency import GOOD_IOU, diagnose, hull_iou
 from mouselift.data.recording import Recording, read_masks
 from mouselift.data.recording.check import require_sound
@@ -138,8 +139,16 @@ def rig_of(recording: Recording) -> Rig:
     return Rig(cameras=tuple(turned[i] for i in order), order=order, up_world=up, z_up_from_world=upright)
 
 
-def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = True) -> Plan:
+def make_plan(
+    recording: Recording, config: PrepareConfig, store: MaskStore | None = None, *, progress: bool = True
+) -> Plan:
     """Survey the masks and decide on everything that holds for the whole dataset.
+
+    Args:
+        recording: From `open_recording`.
+        config: How.
+        store: Gets the masks of the usable instants, in the rig's order.
+        progress: Show a bar.
 
     Raises:
         InputError: The recording does not fit together, has no masks, or too many instants cannot be used.
@@ -152,12 +161,12 @@ def make_plan(recording: Recording, config: PrepareConfig, *, progress: bool = T
         raise InputError(f"{recording.root}: expected masks of every camera, found none; make them: mouselift segment")
     chosen = choose_instants(recording.num_instants, config)
     looked_at = range(chosen[0], chosen[-1] + 1) if _masks_are_videos(recording) else chosen
-    masks = ((index, [row[i] for i in rig.order]) for index, row in read_masks(recording, looked_at))
+    masks = ((index, [boxed(row[i]) for i in rig.order]) for index, row in read_masks(recording, looked_at))
     surveyor = Surveyor(rig.cameras)
     with tqdm(
         masks, total=len(looked_at), desc="survey", unit="instant", disable=None if progress else True
     ) as bar:  # None: not where nobody looks
-        survey = survey_masks(iter(bar), chosen, surveyor)
+        survey = survey_masks(iter(bar), chosen, surveyor, store)
     wanted = [i for i in range(len(survey.instants)) if survey.chosen[i]]
     usable = tuple(i for i in wanted if not survey.problems[i])
     if len(usable) < (1 - MAX_DROPPED_SHARE) * len(wanted):

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from einops import reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mouselift.geometry import Cameras, pixel_centres
-from mouselift.geometry.hull import carve, voxel_grid
+from mouselift.geometry import Cameras
+from mouselift.geometry.hull import carve_inside, voxel_grid
 
 FOREGROUND = 0.5
 HULL_VOXELS = 24  # along each edge of the cube around the animal: about 5 mm for a mouse with its tail
@@ -51,13 +50,20 @@ class Subject:
 def measure_silhouettes(masks: Float[Tensor, "v 1 h w"]) -> Silhouettes:
     """Area, centre and bounds of each mask."""
     height, width = masks.shape[-2:]
-    inside = (masks[:, 0] > FOREGROUND).double()
-    count = reduce(inside, "v h w -> v", "sum")
-    pixels = pixel_centres(height, width, inside)
-    centroids = torch.einsum("vhw,hwc->vc", inside, pixels) / count[:, None]  # 0 / 0 is NaN
-    columns, rows = inside.amax(1), inside.amax(2)
+    inside = masks[:, 0] > FOREGROUND
+    columns, rows = inside.sum(1).double(), inside.sum(2).double()  # a moment of a mask is one of its sums
+    count = columns.sum(1)
+    sums = torch.stack([columns @ _centres(width), rows @ _centres(height)], 1)
+    centroids = sums / count[:, None]  # 0 / 0 is NaN
+    shown_columns, shown_rows = (columns > 0).double(), (rows > 0).double()
     boxes = torch.stack(
-        [_first(columns), _first(rows), width - _first(columns.flip(1)), height - _first(rows.flip(1))], 1
+        [
+            _first(shown_columns),
+            _first(shown_rows),
+            width - _first(shown_columns.flip(1)),
+            height - _first(shown_rows.flip(1)),
+        ],
+        1,
     )
     boxes = torch.where(count[:, None] > 0, boxes, torch.nan)
     return Silhouettes(areas=count / (height * width), centroids=centroids, boxes=boxes)
@@ -113,7 +119,8 @@ def locate(masks: Float[Tensor, "v 1 h w"], cameras: Cameras, silhouettes: Silho
     distances = (cameras.centres.double() - guess).norm(dim=-1)
     radius = float((half_boxes * distances / cameras.K[:, 0, 0])[seen].max()) * CUBE_MARGIN
     voxels = voxel_grid(HULL_VOXELS, guess.to(masks.dtype), radius)
-    inside = carve(voxels, masks[seen], cameras[seen].to(masks.dtype)) > FOREGROUND
+    order = [int(v) for v in found.areas.argsort() if bool(seen[v])]  # small silhouettes leave the fewest voxels
+    inside = carve_inside(voxels, masks[order], cameras[order].to(masks.dtype), FOREGROUND)
     return None if not bool(inside.any()) else _subject_of(voxels, inside, 2 * radius / HULL_VOXELS)
 
 
@@ -125,6 +132,10 @@ def _subject_of(voxels: Float[Tensor, "n 3"], inside: Bool[Tensor, "n"], edge_mm
         high=points.amax(0) + edge_mm / 2,
         volume_ml=len(points) * edge_mm**3 / 1000,
     )
+
+
+def _centres(size: int) -> Float[Tensor, "n"]:
+    return torch.arange(size, dtype=torch.float64) + 0.5
 
 
 def _first(occupied: Float[Tensor, "v n"]) -> Float[Tensor, "v"]:

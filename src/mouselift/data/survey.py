@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from mouselift.data.boxed import BoxedMask, MaskStore, PixelWindow, boxed
 from mouselift.data.subject import locate, measure_silhouettes, triangulate
 from mouselift.geometry import Cameras, pixel_centres
 
 NUM_WITNESSES = 5
+ROUGH_STEP_PX = 4  # both ways: the quick estimate looks at so many pixels less
 SURVEY_WIDTH_PX = 192  # masks are surveyed at this width: 1.1 mm a pixel on the usual rig
 SHOWS = 0.1  # of a survey's pixel: the tip of a tail fills no half of one, and must be in the picture all the same
 MAX_CUT_SHARE = 0.04  # of a side, cut off so that it is a whole multiple of the survey's: that is many times faster
@@ -66,23 +68,36 @@ class Surveyor:
 
     def shrink(self, masks: Sequence[UInt8[np.ndarray, "_ _"]]) -> Float[Tensor, "v 1 h w"]:
         """Masks of all views at the survey's size, in [0, 1]."""
+        return self.shrink_boxed([boxed(mask) for mask in masks])
+
+    def shrink_boxed(self, masks: Sequence[BoxedMask]) -> Float[Tensor, "v 1 h w"]:
+        """As `shrink`: only the survey's pixels that the box touches are averaged."""
         width, height = self.cameras.width, self.cameras.height
-        small = np.empty((len(masks), height, width), np.uint8)
+        small = np.zeros((len(masks), height, width), np.uint8)
         for mask, (right, bottom), result in zip(masks, self._used, small, strict=True):
-            cv2.resize(mask[:bottom, :right], (width, height), result, interpolation=cv2.INTER_AREA)
+            across, down = right // width, bottom // height
+            window = mask.window
+            if (across * width, down * height) != (right, bottom):
+                whole = mask.within(PixelWindow(0, 0, right, bottom))
+                cv2.resize(whole, (width, height), result, interpolation=cv2.INTER_AREA)
+                continue
+            left, top = window.left // across, window.top // down
+            end, low = min(-(-window.right // across), width), min(-(-window.bottom // down), height)
+            if end > left and low > top:
+                touched = mask.within(PixelWindow(left * across, top * down, end * across, low * down))
+                size = (end - left, low - top)
+                result[top:low, left:end] = cv2.resize(touched, size, interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small)[:, None].float() / 255
 
-    def rough_centre(self, masks: Sequence[UInt8[np.ndarray, "_ _"]]) -> Float[Tensor, "3"]:
+    def rough_centre(self, masks: Sequence[BoxedMask]) -> Float[Tensor, "3"]:
         """The quick estimate: centroids of every few pixels of the masks, triangulated."""
-        width, height = self.cameras.width, self.cameras.height
         centroids = torch.full((len(masks), 2), torch.nan, dtype=torch.float64)
         for v, (mask, (right, bottom)) in enumerate(zip(masks, self._used, strict=True)):
-            across, down = right // width, bottom // height
-            moments = cv2.moments(np.ascontiguousarray(mask[down // 2 : bottom : down, across // 2 : right : across]))
+            moments = cv2.moments(np.ascontiguousarray(mask.pixels[::ROUGH_STEP_PX, ::ROUGH_STEP_PX]))
             if moments["m00"] > 0:
-                column, row = moments["m10"] / moments["m00"] * across, moments["m01"] / moments["m00"] * down
-                centroids[v, 0] = (column + across // 2 + 0.5) * width / right
-                centroids[v, 1] = (row + down // 2 + 0.5) * height / bottom
+                column, row = (moments[key] / moments["m00"] * ROUGH_STEP_PX + 0.5 for key in ("m10", "m01"))
+                centroids[v, 0] = (mask.window.left + column) * self.cameras.width / right
+                centroids[v, 1] = (mask.window.top + row) * self.cameras.height / bottom
         return triangulate(centroids, self.cameras)
 
     def look(self, masks: Float[Tensor, "v 1 h w"], row: "_Row") -> None:
@@ -102,14 +117,18 @@ class Surveyor:
     def reach(self, masks: Float[Tensor, "v 1 h w"], centre: Float[Tensor, "3"]) -> float:
         """Tangent of the largest angle between the centre and any silhouette."""
         towards = torch.nn.functional.normalize(centre - self.cameras.centres, dim=-1)
-        cosine = torch.einsum("vhwc,vc->vhw", self._directions, towards.float())
-        inside = (masks[:, 0] > SHOWS) & cosine.isfinite()
-        smallest = float(cosine[inside].min()) if bool(inside.any()) else 1.0
+        views, rows, columns = (masks[:, 0] > SHOWS).nonzero(as_tuple=True)
+        cosines = (self._directions[views, rows, columns] * towards.float()[views]).sum(-1)
+        cosines = cosines[cosines.isfinite()]
+        smallest = float(cosines.min()) if len(cosines) else 1.0
         return float(np.sqrt(max(1 - smallest**2, 0)) / max(smallest, 1e-3))
 
 
 def survey_masks(
-    instants: Iterator[tuple[int, Sequence[UInt8[np.ndarray, "_ _"]]]], chosen: Collection[int], surveyor: Surveyor
+    instants: Iterator[tuple[int, Sequence[BoxedMask]]],
+    chosen: Collection[int],
+    surveyor: Surveyor,
+    store: MaskStore | None = None,
 ) -> Survey:
     """Look at every instant once.
 
@@ -117,14 +136,20 @@ def survey_masks(
         instants: Number and masks of all views.
         chosen: The instants that shall become samples.
         surveyor: Made for the rig.
+        store: Gets the masks of those of them that can be used.
+
+    Raises:
+        InputError: Masks cannot be read or kept.
     """
     wanted, rows, evidence = frozenset(chosen), [], {}
     witnesses = {sorted(wanted)[k] for k in np.linspace(0, len(wanted) - 1, NUM_WITNESSES).round().astype(int)}
     for index, full in instants:
         row = _Row(instant=index, rough=surveyor.rough_centre(full), chosen=index in wanted)
         if row.chosen:
-            masks = surveyor.shrink(full)
+            masks = surveyor.shrink_boxed(full)
             surveyor.look(masks, row)
+            if store is not None and not row.problem:
+                store.put(index, full)
             if index in witnesses and not row.problem:
                 evidence[index] = masks
         rows.append(row)

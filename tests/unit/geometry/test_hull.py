@@ -1,11 +1,13 @@
 """The visual hull of bodies whose hull is known in closed form."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from mouselift.geometry import Cameras, camera_rays
-from mouselift.geometry.hull import carve, enter_hull, voxel_grid
+from mouselift.geometry.hull import carve, carve_inside, enter_hull, voxel_grid
 from mouselift.geometry.rigs import orbit
 
 RADIUS = 0.5
@@ -74,3 +76,13 @@ def test_along_rays_and_at_points_agree() -> None:
     points = origins[:, None] + distances[:, None] * directions[:, None]
     expected = carve(points.flatten(0, 1), masks, RIG).reshape(-1, 15).amax(-1)
     torch.testing.assert_close(most, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("lens", [None, (-0.2, 0.05, 0.001, 0.0, 0.0)], ids=["pinhole", "lens"])
+def test_looking_at_one_camera_after_the_other_gives_the_same(lens: tuple[float, ...] | None) -> None:
+    views = orbit([0.0, 50.0, 130.0, 200.0, 290.0], 20.0, fov_deg=24.0, size_px=64)  # some points leave the pictures
+    cameras = views if lens is None else replace(views, distortion=torch.tensor([lens]).expand(5, -1))
+    masks, points = ball_masks(views), voxel_grid(16, torch.tensor([0.2, 0.0, 0.0]), 0.8)
+    expected = carve(points, masks, cameras) > 0.5
+    assert 50 < int(expected.sum()) < len(points) - 50
+    assert torch.equal(carve_inside(points, masks, cameras, 0.5), expected)

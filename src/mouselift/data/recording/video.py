@@ -1,10 +1,10 @@
 """Video files: what is in them, found without decoding, and frames decoded by their exact numbers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import av
 import numpy as np
@@ -19,6 +19,7 @@ from mouselift.data.recording.masks import soft_mask
 from mouselift.errors import InputError
 
 Channels = Literal["rgb", "rgba", "mask"]
+Item = TypeVar("Item")
 PIXEL_FORMATS = {"rgb": ("rgb24", 3), "rgba": ("rgba", 4), "mask": ("gray", 1)}
 IRREGULAR = 0.5  # of the frame period: an interval that differs by more is a gap or a sign of a variable rate
 MANY = 0.05  # of all intervals: with more irregular ones than this, the rate varies
@@ -76,6 +77,10 @@ class VideoInfo:
     ) -> Iterator[UInt8[np.ndarray, "..."]]:
         """Decode these frames; see `read_video`."""
         return read_video(self, numbers, channels, threads=threads)
+
+    def read_decoded(self, numbers: Iterable[int], *, threads: int = 0) -> Iterator[VideoFrame]:
+        """Decode these frames and convert nothing; see `read_video`."""
+        return _read(self, numbers, lambda frame: frame, threads)
 
 
 def scan_video(path: Path | str) -> VideoInfo:
@@ -223,6 +228,12 @@ def read_video(
         InputError: A frame cannot be decoded; the message names file and frame.
     """
     reformatter = VideoReformatter()
+    return _read(info, numbers, lambda frame: _picture(frame, channels, reformatter), threads)
+
+
+def _read(
+    info: VideoInfo, numbers: Iterable[int], convert: Callable[[VideoFrame], Item], threads: int
+) -> Iterator[Item]:
     with _opened(info.path) as (container, stream):
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
@@ -230,7 +241,7 @@ def read_video(
         number, picture = -1, None
         for wanted in numbers:
             if picture is None or wanted != number:
-                number, picture = wanted, _picture(decoder.frame(wanted), channels, reformatter)
+                number, picture = wanted, convert(decoder.frame(wanted))
             yield picture
 
 
