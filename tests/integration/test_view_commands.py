@@ -61,6 +61,14 @@ def test_a_page_holds_every_model_and_camera(
     assert '"name": "front_left"' in text
 
 
+def test_models_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> None:
+    page = tmp_path / "page.html"
+    assert run(monkeypatch, "view", model, model.with_suffix(".splat"), "--html", page) == 2
+    write_gaussians(random_gaussians(seeded(1), count=9).to(torch.float32), tmp_path / "a.splat")
+    assert run(monkeypatch, "view", model, model.with_suffix(".splat"), "--html", page) == 0
+    assert "a.ply, " in page.read_text(encoding="utf-8")
+
+
 def test_the_page_is_served_until_interrupted(model: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
     command = [sys.executable, "-m", "mouselift.cli", "view", str(model), "--no-browser"]

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,6 +51,8 @@ def view(
         raise InputError(f"expected models in the frame of the sample, where up is z, found --up {up}")
     scene_from_world = None if known is None else known.scene_from_world
     models = [read_sequence(file, every=every, up=up, scene_from_world=scene_from_world) for file in files]
+    if len({model.name for model in models}) < len(models):
+        models = [replace(model, name=str(file)) for model, file in zip(models, files, strict=True)]
     title = ", ".join(model.name for model in models)
     photographs = None if known is None else known.views
     if html is not None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
+from mouselift.export.camera_path import MARGIN
 from mouselift.export.extent import aligned, extent_of
 from mouselift.export.picture import to_uint8
 from mouselift.export.sequence import Sequence4D
@@ -25,7 +26,6 @@ from mouselift.export.viewer_pack import Packing, pack, packing_of
 from mouselift.geometry import Cameras, Gaussians, Views
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, MOUSE_RIG_ELEVATION_DEG
 
-MARGIN = 1.1  # empty space around the subject
 GREY = 0.5  # behind photographs
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 256, 80
 LARGEST_PAGE_BYTES = 1 << 30  # of Gaussians; browsers need several times as much memory to open it

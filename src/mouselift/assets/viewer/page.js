@@ -25,7 +25,8 @@ function start() {
   const canvas = find("canvas");
   const gl = canvas.getContext("webgl2", { antialias: false, depth: false, alpha: false });
   if (!gl) {
-    find("hint").textContent = "This page needs WebGL 2, which this browser does not offer.";
+    find("help").textContent = "This page needs WebGL 2, which this browser does not offer.";
+    find("help").hidden = false;
     return;
   }
   canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
