@@ -31,7 +31,7 @@ from mouselift.data.layout import (
 )
 from mouselift.data.plan import Plan, PrepareConfig, make_plan, virtual_cameras
 from mouselift.data.recording import Decoded, Recording, cut_bgra, read_frames
-from mouselift.data.segments import split_blocks
+from mouselift.data.segments import Split, split_blocks
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
 
@@ -77,9 +77,11 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
     planned = make_plan(recording, config, store, progress=progress)
     survey = planned.survey
     fingerprint = _fingerprint(recording, config, planned)
-    names = {i: sample_folder_name(k) for k, i in enumerate(planned.usable)}
+    split = _split(recording, config, planned)
+    listed = [i for i, train, val in zip(planned.usable, split.train, split.val, strict=True) if train or val]
+    names = {i: sample_folder_name(k) for k, i in enumerate(listed)}  # no picture is made for the gaps
     _require_own_lists(out, names.values())
-    missing = [i for i in planned.usable if not _is_finished(out / names[i], fingerprint)]
+    missing = [i for i in listed if not _is_finished(out / names[i], fingerprint)]
     frames = read_frames(recording, [int(survey.instants[i]) for i in missing])
     with (
         ThreadPoolExecutor() as pool,
@@ -107,7 +109,13 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
                 extra={"made_from_sha256": fingerprint, "segment": _segment(planned, i)},
             )
             bar.update()
-    return _finish(recording, config, planned, out, names, fingerprint)
+    return _finish(recording, config, planned, split, out, names, fingerprint)
+
+
+def _split(recording: Recording, config: PrepareConfig, planned: Plan) -> Split:
+    """Of the usable instants."""
+    gap = round(config.gap_s * (config.fps or recording.fps or 1.0))
+    return split_blocks(planned.survey.instants[list(planned.usable)], planned.cuts, config.val_share, gap)
 
 
 def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:
@@ -186,16 +194,18 @@ def _is_finished(folder: Path, fingerprint: str) -> bool:
 
 
 def _finish(
-    recording: Recording, config: PrepareConfig, planned: Plan, out: Path, names: dict[int, str], fingerprint: str
+    recording: Recording,
+    config: PrepareConfig,
+    planned: Plan,
+    split: Split,
+    out: Path,
+    names: dict[int, str],
+    fingerprint: str,
 ) -> Prepared:
-    survey = planned.survey
-    instants = survey.instants[list(planned.usable)]
-    gap = round(config.gap_s * (config.fps or recording.fps or 1.0))
-    split = split_blocks(instants, planned.cuts, config.val_share, gap)
-    samples = [names[i] for i in planned.usable]
+    survey, samples = planned.survey, list(names.values())
     splits = {
-        "train": [name for name, used in zip(samples, split.train, strict=True) if used],
-        "val": [name for name, used in zip(samples, split.val, strict=True) if used],
+        "train": [names[i] for i, used in zip(planned.usable, split.train, strict=True) if used],
+        "val": [names[i] for i, used in zip(planned.usable, split.val, strict=True) if used],
     }
     dropped = {int(survey.instants[i]): survey.problems[i] for i in range(len(survey.instants)) if survey.problems[i]}
     clipped = int((survey.reaches[list(planned.usable)] > np.tan(np.deg2rad(planned.fov_deg / 2))).sum())

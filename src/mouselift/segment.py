@@ -16,6 +16,7 @@ from mouselift.atomic import atomic_path
 from mouselift.data.recording import Instant, Recording, open_recording, read_instants
 from mouselift.data.recording.check import require_sound
 from mouselift.data.segmentation import SAMPLES, SegmentedView, learn_segmenter
+from mouselift.data.tracks import Tracks
 from mouselift.errors import InputError
 from mouselift.export.overlay import draw_outline
 from mouselift.export.picture import contact_sheet
@@ -26,7 +27,9 @@ OUTLINE = (240, 60, 160)
 SHOWN_INSTANTS, SHOWN_WIDTH_PX = 6, 480
 
 
-def segment(recording: Recording, out: Path, *, every: int = 1, progress: bool = True) -> Recording:
+def segment(
+    recording: Recording, out: Path, *, every: int = 1, tracks: Tracks | None = None, progress: bool = True
+) -> Recording:
     """Find the animal in every camera and write masks.
 
     `out` gets `masks/CAMERA/000123.png` for every frame, `recording.yaml` that joins them with the original videos,
@@ -37,6 +40,7 @@ def segment(recording: Recording, out: Path, *, every: int = 1, progress: bool =
         recording: Without masks; a calibration lets the cameras correct each other.
         out: The folder; made when missing.
         every: Segment every n-th instant; the others get empty masks, so prepare with the same `every`.
+        tracks: Points on the animal in some or all frames, as `find_tracks` gives them: they spare the search for it.
         progress: Show a bar.
 
     Returns:
@@ -56,7 +60,8 @@ def segment(recording: Recording, out: Path, *, every: int = 1, progress: bool =
     calibration = recording.calibration
     cameras = None if calibration is None else calibration.each([view.frames.size for view in recording.views])
     samples = [instant.frames for instant in read_instants(recording, learn_from)]
-    segmenter = learn_segmenter(samples, cameras=cameras, names=recording.names)
+    points = None if tracks is None else [_points(recording, tracks, i) for i in learn_from]
+    segmenter = learn_segmenter(samples, cameras=cameras, names=recording.names, points=points)
     files = {i: _mask_files(recording, out, i) for i in wanted}
     missing = [i for i in wanted if not all(file.exists() for file in files[i])]
     shown = {wanted[k] for k in np.linspace(0, len(wanted) - 1, SHOWN_INSTANTS).round().astype(int)}
@@ -64,7 +69,7 @@ def segment(recording: Recording, out: Path, *, every: int = 1, progress: bool =
         total=len(wanted), initial=len(wanted) - len(missing), desc="segment", unit="instant", disable=not progress
     )
     for instant in read_instants(recording, missing):
-        views = segmenter(instant.frames)
+        views = segmenter(instant.frames, None if tracks is None else _points(recording, tracks, instant.index))
         for file, view in zip(files[instant.index], views, strict=True):
             _write_mask(file, view.mask)
         _append_report(out / REPORT_FILE, instant.index, recording.names, views)
@@ -75,6 +80,10 @@ def segment(recording: Recording, out: Path, *, every: int = 1, progress: bool =
     masked = open_recording(out / RECORDING_FILE)
     _write_overview(read_instants(masked, sorted(shown)), recording.names, out / OVERVIEW_FILE)
     return masked
+
+
+def _points(recording: Recording, tracks: Tracks, instant: int) -> list[np.ndarray]:
+    return tracks.at(recording.frame_numbers([instant])[0].tolist())
 
 
 def _mask_file(out: Path, name: str, frame_number: int) -> Path:

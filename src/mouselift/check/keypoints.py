@@ -11,17 +11,15 @@ from torch import Tensor
 from mouselift.check.report import Charts, Findings, Table
 from mouselift.data.calibration.dannce_labels import read_dannce_labels
 from mouselift.data.calibration.matlab import load_mat
-from mouselift.data.calibration.parsing import PIXEL_SHIFTS
-from mouselift.data.calibration.safe_pickle import load_pickle
 from mouselift.data.plan import Rig
 from mouselift.data.recording import Recording
 from mouselift.data.subject import triangulate
+from mouselift.data.tracks import read_mammal
 from mouselift.errors import InputError
 from mouselift.export.charts import histogram
 from mouselift.export.report_html import Cell
 from mouselift.geometry import Cameras
 
-MIN_CONFIDENCE = 0.5
 MAX_ERROR_PX = 5.0
 HISTOGRAM_TOPS_PX = (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 20.0)
 MAX_INSTANTS = 24  # that are triangulated, besides those that are drawn
@@ -131,7 +129,7 @@ def add_keypoints(findings: Findings, keypoints: Keypoints, rig: Rig) -> None:
 
 
 def _of_mammal(recording: Recording, folder: Path, rig: Rig, instants: list[int]) -> Keypoints:
-    """`result_view_{k}.pkl`: (T, K, 3) of x, y and confidence, a row for each frame."""
+    """Of instants spread over the recording, and of those that are asked for."""
     spread = np.linspace(0, recording.num_instants - 1, min(MAX_INSTANTS, recording.num_instants)).round().astype(int)
     chosen = np.unique(np.concatenate([spread, np.array(instants, np.int64)]))
     numbers = recording.frame_numbers(chosen.tolist())
@@ -139,14 +137,7 @@ def _of_mammal(recording: Recording, folder: Path, rig: Rig, instants: list[int]
     for v in rig.order:
         view = recording.views[v]
         path = folder / f"result_view_{view.name}.pkl"
-        table = np.asarray(load_pickle(path))
-        if table.ndim != 3 or table.shape[-1] != 3 or table.dtype.kind != "f":
-            raise InputError(f"{path}: expected keypoints (T, K, 3), found {table.dtype} {table.shape}")
-        if len(table) != view.frames.num_frames:
-            raise InputError(f"{path}: expected keypoints of {view.frames.num_frames} frames, found {len(table)}")
-        values = table[numbers[:, v]].astype(np.float64)
-        pixels = values[..., :2] + PIXEL_SHIFTS["opencv"]  # as the calibration beside them is read
-        views.append(np.where(values[..., 2:] > MIN_CONFIDENCE, pixels, np.nan))
+        views.append(read_mammal(path, view.frames.num_frames)[numbers[:, v]])
     if len({view.shape for view in views}) > 1:
         raise InputError(f"{folder}: expected as many keypoints in every view, found {[v.shape[1] for v in views]}")
     found = torch.from_numpy(np.stack(views))

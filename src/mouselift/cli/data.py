@@ -155,19 +155,32 @@ def mesh(source: Positional[Path], target: Positional[Path], *, resolution: int 
 
 
 @app.command
-def segment(recording: Positional[Path], *, out: Out, every: int = 1, calibration: Calibration = None) -> None:
+def segment(
+    recording: Positional[Path],
+    *,
+    out: Out,
+    every: int = 1,
+    tracks: bool = True,
+    calibration: Calibration = None,
+) -> None:
     """Make masks for a recording that has none.
 
     Args:
         recording: Its folder, or a recording.yaml.
         out: Folder for the masks and a recording.yaml that `check` and `prepare` read. A run that was cut off goes on.
         every: Segment every n-th instant only; prepare with the same number.
+        tracks: Use the 2D points of SLEAP, DeepLabCut, MAMMAL or DANNCE that lie with the recording.
         calibration: The calibration file, where the recording holds none or several.
     """
     from mouselift.data.recording import open_recording
+    from mouselift.data.tracks import find_tracks
     from mouselift.segment import segment as segment_recording
 
-    masked = segment_recording(open_recording(recording, calibration=calibration), out, every=every)
+    opened = open_recording(recording, calibration=calibration)
+    found = find_tracks(opened) if tracks and not opened.has_masks else None
+    if found is not None:
+        sys.stdout.write(f"tracks       {', '.join(path.name for path in found.sources)}\n")
+    masked = segment_recording(opened, out, every=every, tracks=found)
     sys.stdout.write(
         f"masks of {masked.num_instants} instants in {out}: look at overview.png, then prepare {out}/recording.yaml\n"
     )
