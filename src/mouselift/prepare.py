@@ -4,11 +4,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import mouselift
 from mouselift.atomic import remove_leftovers
-from mouselift.data.boxed import BoxedMask, MaskStore
+from mouselift.data.boxed import BoxedMask, MaskStore, boxed
 from mouselift.data.crop import CropMap, Needed, crop_maps, crop_part, what_is_needed
 from mouselift.data.layout import (
     CAMERA_FILE,
@@ -29,13 +29,14 @@ from mouselift.data.layout import (
     write_dataset,
     write_sample_pictures,
 )
-from mouselift.data.plan import Plan, PrepareConfig, make_plan, virtual_cameras
-from mouselift.data.recording import Decoded, Recording, cut_bgra, read_frames
+from mouselift.data.plan import Look, Plan, PrepareConfig, make_plan, virtual_cameras
+from mouselift.data.recording import Decoded, Recording, cut_bgra, read_frames, read_masks
 from mouselift.data.segments import Split, split_blocks
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
 
 logger = logging.getLogger(__name__)
+Write: TypeAlias = Callable[["SampleWork", Mapping[int, str], MaskStore | None], Iterator[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,15 @@ class Prepared:
     record: dict[str, Any] = field(repr=False)
 
 
-def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress: bool = True) -> Prepared:
+def prepare(
+    recording: Recording,
+    config: PrepareConfig,
+    out: Path,
+    *,
+    look: Look | None = None,
+    write: Write | None = None,
+    progress: bool = True,
+) -> Prepared:
     """Write a dataset.
 
     Samples that are there already are left as they are, so a run that was cut off goes on where it stopped; the list
@@ -67,48 +76,36 @@ def prepare(recording: Recording, config: PrepareConfig, out: Path, *, progress:
         recording: From `open_recording`, with a calibration and masks.
         config: How.
         out: The dataset folder; made when missing.
+        look: Surveys instead of this process (`mouselift.spread`).
+        write: Writes samples instead of this process.
         progress: Show bars.
 
     Raises:
         InputError: The recording cannot be used, or the folder holds samples that were made otherwise.
     """
     _require_place(recording, out)
-    store = MaskStore(next(place for place in (out, *out.absolute().parents) if place.is_dir()))
-    planned = make_plan(recording, config, store, progress=progress)
-    survey = planned.survey
+    store = None
+    if write is None:
+        store = MaskStore(next(place for place in (out, *out.absolute().parents) if place.is_dir()))
+    planned = make_plan(recording, config, store, look=look, progress=progress)
     fingerprint = _fingerprint(recording, config, planned)
     split = _split(recording, config, planned)
     listed = [i for i, train, val in zip(planned.usable, split.train, split.val, strict=True) if train or val]
     names = {i: sample_folder_name(k) for k, i in enumerate(listed)}  # no picture is made for the gaps
     _require_own_lists(out, names.values())
     missing = [i for i in listed if not _is_finished(out / names[i], fingerprint)]
-    frames = read_frames(recording, [int(survey.instants[i]) for i in missing])
-    with (
-        ThreadPoolExecutor() as pool,
-        tqdm(
-            total=len(names),
-            initial=len(names) - len(missing),
-            desc="crop",
-            unit="sample",
-            disable=None if progress else True,  # None: not where nobody looks
-        ) as bar,
-    ):
-        for i, (instant, row) in zip(missing, frames, strict=True):
-            centre = torch.from_numpy(planned.centres_mm[i])
-            virtual = virtual_cameras(planned.rig, centre, planned.fov_deg, config.size_px)
-            ordered, maps = [row[k] for k in planned.rig.order], crop_maps(planned.rig.lenses, virtual)
-            pictures = list(pool.map(_picture, ordered, store.get(instant), maps))
-            scene = scene_from_z_up(planned.scale, centre)
-            write_sample_pictures(
-                out / names[i],
-                pictures,
-                virtual.transformed(scene),
-                sample_id=names[i],
-                frame_index=int(survey.instants[i]),
-                scene_from_world=scene @ planned.rig.z_up_from_world,
-                extra={"made_from_sha256": fingerprint, "segment": _segment(planned, i)},
-            )
-            bar.update()
+    work = SampleWork(
+        recording=recording, planned=planned, size_px=config.size_px, out=out.absolute(), fingerprint=fingerprint
+    )
+    with tqdm(
+        total=len(names),
+        initial=len(names) - len(missing),
+        desc="crop",
+        unit="sample",
+        disable=None if progress else True,  # None: not where nobody looks
+    ) as bar:
+        for done in (write or write_samples)(work, {i: names[i] for i in missing}, store):
+            bar.update(done)
     return _finish(recording, config, planned, split, out, names, fingerprint)
 
 
@@ -116,6 +113,67 @@ def _split(recording: Recording, config: PrepareConfig, planned: Plan) -> Split:
     """Of the usable instants."""
     gap = round(config.gap_s * (config.fps or recording.fps or 1.0))
     return split_blocks(planned.survey.instants[list(planned.usable)], planned.cuts, config.val_share, gap)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampleWork:
+    """What samples are made from; can be sent to another process that sees the same files.
+
+    Attributes:
+        recording: From `open_recording`.
+        planned: From `make_plan`.
+        size_px: Of the pictures.
+        out: The dataset folder.
+        fingerprint: Of everything that pixels and cameras depend on.
+    """
+
+    recording: Recording
+    planned: Plan
+    size_px: int
+    out: Path
+    fingerprint: str
+
+
+def write_samples(work: SampleWork, names: Mapping[int, str], store: MaskStore | None) -> Iterator[int]:
+    """Make samples one after the other.
+
+    Args:
+        work: What they are made from.
+        names: Index into the survey's instants -> name of the sample's folder, increasing.
+        store: Their masks; read from the recording when not given.
+
+    Yields:
+        1 for each sample, once it is on disk.
+
+    Raises:
+        InputError: A frame cannot be read, or the disk fails.
+    """
+    planned = work.planned
+    instants = [int(planned.survey.instants[i]) for i in names]
+    frames = read_frames(work.recording, instants)
+    masks = _masks(work, instants) if store is None else (store.get(instant) for instant in instants)
+    with ThreadPoolExecutor() as pool:
+        for (i, name), (instant, row), boxes in zip(names.items(), frames, masks, strict=True):
+            centre = torch.from_numpy(planned.centres_mm[i])
+            virtual = virtual_cameras(planned.rig, centre, planned.fov_deg, work.size_px)
+            ordered, maps = [row[k] for k in planned.rig.order], crop_maps(planned.rig.lenses, virtual)
+            pictures = list(pool.map(_picture, ordered, boxes, maps))
+            scene = scene_from_z_up(planned.scale, centre)
+            write_sample_pictures(
+                work.out / name,
+                pictures,
+                virtual.transformed(scene),
+                sample_id=name,
+                frame_index=instant,
+                scene_from_world=scene @ planned.rig.z_up_from_world,
+                extra={"made_from_sha256": work.fingerprint, "segment": _segment(planned, i)},
+            )
+            yield 1
+
+
+def _masks(work: SampleWork, instants: Sequence[int]) -> Iterator[list[BoxedMask]]:
+    for _, row in read_masks(work.recording, instants):
+        yield [boxed(row[k]) for k in work.planned.rig.order]
 
 
 def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:

@@ -1,4 +1,4 @@
-"""Commands about data and files: `synth`, `segment`, `prepare`, `check`, `convert`, `mesh`."""
+"""Commands about data and files: `synth`, `segment`, `prepare`, `shards`, `check`, `convert`, `mesh`."""
 
 import sys
 from pathlib import Path
@@ -49,6 +49,7 @@ def prepare(
     out: Out,
     calibration: Calibration = None,
     config: Path | None = None,
+    ray: str | None = None,
 ) -> None:
     """Turn a calibrated recording with masks into a training set.
 
@@ -58,6 +59,7 @@ def prepare(
         out: The dataset folder. A run that was cut off goes on where it stopped.
         calibration: The calibration file, where the recording holds none or several.
         config: YAML of a PrepareConfig.
+        ray: Address of a Ray cluster that does the work (auto, ray://host:10001), or local to start one here.
     """
     from mouselift.config import load_config
     from mouselift.data.recording import open_recording
@@ -68,11 +70,33 @@ def prepare(
     settings = load_config(PrepareConfig, config, overrides)
     opened = open_recording(recording, calibration=calibration)
     sys.stdout.write("\n".join(opened.describe()) + "\n")
-    done = prepare_recording(opened, settings, out)
+    if ray is None:
+        done = prepare_recording(opened, settings, out)
+    else:
+        from mouselift.spread import prepare_on_ray
+
+        done = prepare_on_ray(opened, settings, out, ray)
     write_contact_sheet(out, done.samples)
     lines = [f"{done.num_train} training and {done.num_val} validation samples in {out}"]
     lines += [f"left out: instant {instant}, {why}" for instant, why in done.dropped.items()]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+@app.command
+def shards(source: Positional[Path], *, out: Out, samples: int = 100) -> None:
+    """Pack a dataset into tar files of WebDataset's layout, or unpack such files into a dataset.
+
+    Args:
+        source: A finished dataset, or a folder of shards.
+        out: The folder of the shards, or the dataset.
+        samples: In each shard.
+    """
+    from mouselift.data.shards import read_shards, write_shards
+
+    if any(source.glob("*.tar")):
+        sys.stdout.write(f"{read_shards(source, out)} samples in {out}\n")
+    else:
+        sys.stdout.write(f"{write_shards(source, out, samples)} shards in {out}\n")
 
 
 @app.command

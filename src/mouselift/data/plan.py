@@ -1,8 +1,9 @@
 """What is decided before the first picture is cut out of a recording: instants, centres, scale, field of view."""
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -139,8 +140,16 @@ def rig_of(recording: Recording) -> Rig:
     return Rig(cameras=tuple(turned[i] for i in order), order=order, up_world=up, z_up_from_world=upright)
 
 
+Look: TypeAlias = Callable[[Recording, Rig, Sequence[int], Collection[int]], Survey]
+
+
 def make_plan(
-    recording: Recording, config: PrepareConfig, store: MaskStore | None = None, *, progress: bool = True
+    recording: Recording,
+    config: PrepareConfig,
+    store: MaskStore | None = None,
+    *,
+    look: Look | None = None,
+    progress: bool = True,
 ) -> Plan:
     """Survey the masks and decide on everything that holds for the whole dataset.
 
@@ -148,6 +157,7 @@ def make_plan(
         recording: From `open_recording`.
         config: How.
         store: Gets the masks of the usable instants, in the rig's order.
+        look: Surveys instead of this process, as `survey_stretch` would.
         progress: Show a bar.
 
     Raises:
@@ -161,12 +171,11 @@ def make_plan(
         raise InputError(f"{recording.root}: expected masks of every camera, found none; make them: mouselift segment")
     chosen = choose_instants(recording.num_instants, config)
     looked_at = range(chosen[0], chosen[-1] + 1) if _masks_are_videos(recording) else chosen
-    masks = ((index, [boxed(row[i]) for i in rig.order]) for index, row in read_masks(recording, looked_at))
     surveyor = Surveyor(rig.cameras)
-    with tqdm(
-        masks, total=len(looked_at), desc="survey", unit="instant", disable=None if progress else True
-    ) as bar:  # None: not where nobody looks
-        survey = survey_masks(iter(bar), chosen, surveyor, store)
+    if look is None:
+        survey = survey_stretch(recording, rig, looked_at, chosen, store, progress=progress)
+    else:
+        survey = look(recording, rig, looked_at, chosen)
     wanted = [i for i in range(len(survey.instants)) if survey.chosen[i]]
     usable = tuple(i for i in wanted if not survey.problems[i])
     if len(usable) < (1 - MAX_DROPPED_SHARE) * len(wanted):
@@ -191,6 +200,34 @@ def make_plan(
         fov_deg=FACELIFT_FOV_DEG if config.preset == "facelift" else float(np.rad2deg(2 * np.arctan(reach))),
         usable=usable,
     )
+
+
+def survey_stretch(
+    recording: Recording,
+    rig: Rig,
+    looked_at: Sequence[int],
+    chosen: Collection[int],
+    store: MaskStore | None = None,
+    *,
+    witnesses: Collection[int] | None = None,
+    progress: bool = False,
+) -> Survey:
+    """Read the masks of some instants and look at them.
+
+    Args:
+        recording: With masks.
+        rig: Its cameras.
+        looked_at: Instants, increasing.
+        chosen: Those among them that shall become samples.
+        store: Gets the masks of the usable ones.
+        witnesses: As in `survey_masks`.
+        progress: Show a bar.
+    """
+    masks = ((index, [boxed(row[i]) for i in rig.order]) for index, row in read_masks(recording, looked_at))
+    with tqdm(
+        masks, total=len(looked_at), desc="survey", unit="instant", disable=None if progress else True
+    ) as bar:  # None: not where nobody looks
+        return survey_masks(iter(bar), chosen, Surveyor(rig.cameras), store, witnesses)
 
 
 def require_consistent(recording: Recording, rig: Rig, survey: Survey, surveyor: Surveyor, min_hull_iou: float) -> None:

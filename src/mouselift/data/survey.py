@@ -129,6 +129,7 @@ def survey_masks(
     chosen: Collection[int],
     surveyor: Surveyor,
     store: MaskStore | None = None,
+    witnesses: Collection[int] | None = None,
 ) -> Survey:
     """Look at every instant once.
 
@@ -137,12 +138,13 @@ def survey_masks(
         chosen: The instants that shall become samples.
         surveyor: Made for the rig.
         store: Gets the masks of those of them that can be used.
+        witnesses: Those among them whose masks become evidence; a few spread evenly when not given.
 
     Raises:
         InputError: Masks cannot be read or kept.
     """
     wanted, rows, evidence = frozenset(chosen), [], {}
-    witnesses = {sorted(wanted)[k] for k in np.linspace(0, len(wanted) - 1, NUM_WITNESSES).round().astype(int)}
+    witnesses = choose_witnesses(chosen) if witnesses is None else witnesses
     for index, full in instants:
         row = _Row(instant=index, rough=surveyor.rough_centre(full), chosen=index in wanted)
         if row.chosen:
@@ -162,6 +164,26 @@ def survey_masks(
         reaches=np.array([row.reach for row in rows], np.float64),
         problems=tuple(row.problem for row in rows),
         evidence=evidence,
+    )
+
+
+def choose_witnesses(chosen: Collection[int]) -> frozenset[int]:
+    """A few of the chosen instants, spread evenly."""
+    ordered = sorted(chosen)
+    return frozenset(ordered[k] for k in np.linspace(0, len(ordered) - 1, NUM_WITNESSES).round().astype(int))
+
+
+def join_surveys(parts: Sequence[Survey]) -> Survey:
+    """The survey of stretches that follow each other, as if they had been looked at in one pass."""
+    return Survey(
+        instants=np.concatenate([part.instants for part in parts]),
+        rough_mm=np.concatenate([part.rough_mm for part in parts]),
+        chosen=np.concatenate([part.chosen for part in parts]),
+        centres_mm=np.concatenate([part.centres_mm for part in parts]),
+        volumes_ml=np.concatenate([part.volumes_ml for part in parts]),
+        reaches=np.concatenate([part.reaches for part in parts]),
+        problems=tuple(problem for part in parts for problem in part.problems),
+        evidence={instant: masks for part in parts for instant, masks in part.evidence.items()},
     )
 
 
