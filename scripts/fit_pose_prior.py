@@ -20,8 +20,8 @@ import torch
 from scipy.io import loadmat
 from scipy.spatial.transform import Rotation
 
-from mouselift.synth.body import procedural_mouse
-from mouselift.synth.skeleton import INDEX, JOINTS, KEYPOINTS, LEAVES, PARENTS, rest_joints
+from mouselift.body.mesh import procedural_mouse
+from mouselift.body.skeleton import INDEX, JOINTS, KEYPOINTS, LEAVES, PARENTS, rest_joints
 
 NUM_COMPONENTS = 24
 ITERATIONS = 700

@@ -2,7 +2,7 @@
 
     python scripts/make_procedural_body.py src/mouselift/assets/procedural_mouse.npz
 
-The shapes below are ours, drawn from a house mouse's measures (see `mouselift.synth.skeleton`). All lengths are mm.
+The shapes below are ours, drawn from a house mouse's measures (see `mouselift.body.skeleton`). All lengths are mm.
 """
 
 import sys
@@ -14,9 +14,9 @@ from scipy import sparse
 from scipy.interpolate import PchipInterpolator
 from skimage.measure import marching_cubes
 
-from mouselift.synth.body import Region, along_surface, normalise, strongest, vertex_normals
+from mouselift.body.mesh import Region, along_surface, normalise, strongest, vertex_normals
+from mouselift.body.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS, PARENTS, TAIL_LENGTH_MM, rest_joints
 from mouselift.synth.dress import comb, hair_lengths, paint_regions
-from mouselift.synth.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS, PARENTS, TAIL_LENGTH_MM, rest_joints
 
 Field = Callable[[np.ndarray], np.ndarray]  # (n, 3) points -> (n,) signed distance, negative inside
 

@@ -2,13 +2,14 @@
 
     python scripts/release_weights.py --runs runs
 
-Reads runs/{gslrm,generator,framing}/best.safetensors (the moving average with the best held-out figure), stores them in
-bfloat16 under src/mouselift/assets/weights with the record of what made them, and copies each run's curve (log.csv)
-beside the model card.
+Reads runs/{gslrm,generator,pose}/best.safetensors (the moving average with the best held-out figure), stores them in
+8 bits (each row with a scale of its own) under src/mouselift/assets/weights with the record of what made them, and
+copies each run's curve (log.csv) beside the model card.
 """
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -16,31 +17,36 @@ import tyro
 from mouselift.errors import InputError
 from mouselift.models.bundled import WEIGHT_FILES
 from mouselift.models.checkpoint_io import (
-    load_framing_estimator,
     load_generator,
     load_gslrm,
+    load_pose_estimator,
     read_record,
     save_weights,
 )
 
-LOADERS = {"gslrm": load_gslrm, "generator": load_generator, "framing": load_framing_estimator}
+LOADERS = {"gslrm": load_gslrm, "generator": load_generator, "pose": load_pose_estimator}
 MAX_TOTAL_BYTES = 40_000_000  # of all weights together
 
 
-def release(runs: Path = Path("runs"), assets: Path = Path("src/mouselift/assets/weights")) -> None:
+def release(
+    names: tuple[Literal["gslrm", "generator", "pose"], ...] = WEIGHT_FILES,
+    runs: Path = Path("runs"),
+    assets: Path = Path("src/mouselift/assets/weights"),
+) -> None:
     """Write the shipped weights.
 
     Args:
+        names: Which ones; the others stay as they are.
         runs: Folder with one training run for each model.
         assets: Where the package keeps its weights.
     """
     assets.mkdir(parents=True, exist_ok=True)
     curves = Path("docs/results/curves")
     curves.mkdir(parents=True, exist_ok=True)
-    for name in WEIGHT_FILES:
+    for name in names:
         source = runs / name / "best.safetensors"
         model, record = LOADERS[name](source), read_record(source)
-        save_weights(model, assets / f"{name}.safetensors", record, torch.bfloat16)
+        save_weights(model, assets / f"{name}.safetensors", record, torch.int8)
         _copy_validation_curve(runs / name / "log.csv", curves / f"{name}.csv")
     total = sum((assets / f"{name}.safetensors").stat().st_size for name in WEIGHT_FILES)
     if total > MAX_TOTAL_BYTES:

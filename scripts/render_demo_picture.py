@@ -23,11 +23,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from mouselift.synth.body import Body, PosedBody, Region, along_surface, normalise, pose_body, procedural_mouse
+from mouselift.body.mesh import Body, PosedBody, Region, along_surface, normalise, pose_body, procedural_mouse
+from mouselift.body.skeleton import INDEX
 from mouselift.synth.coat import RGB, linear_from_srgb, srgb_from_linear
 from mouselift.synth.ground import stand
 from mouselift.synth.pose import PosePrior, sample_build
-from mouselift.synth.skeleton import INDEX
 
 SEED = 1_004_191  # training draws its seeds below 1,000,000
 WIDTH_PX, ASPECT, SAMPLES = 768, 4 / 3, 200

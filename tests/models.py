@@ -3,9 +3,9 @@
 import torch
 
 from mouselift.models.bundled import Models
-from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig
 from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRM, GSLRMConfig
+from mouselift.models.pose_estimator import PoseEstimator, PoseEstimatorConfig
 
 
 def random_models(seed: int = 0) -> Models:
@@ -14,5 +14,5 @@ def random_models(seed: int = 0) -> Models:
         return Models(
             gslrm=GSLRM(GSLRMConfig(width=64, head_dim=64, num_layers=1)).eval(),
             generator=Generator(GeneratorConfig(width=64, head_dim=64, num_layers=1)).eval(),
-            framing=FramingEstimator(FramingEstimatorConfig(width=64, head_dim=64, num_layers=1)).eval(),
+            pose=PoseEstimator(PoseEstimatorConfig(size_px=32, width=192, image_layers=1, pose_layers=1)).eval(),
         )

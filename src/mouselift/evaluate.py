@@ -19,10 +19,10 @@ from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import Sample
 from mouselift.data.selection import facelift_subset, split_rig_and_free
 from mouselift.geometry import Views
+from mouselift.geometry.picture_frame import half_widths
 from mouselift.geometry.rigs import azimuth_elevation_deg
 from mouselift.metrics import iou_alpha, psnr_fg, psnr_full, ssim_fg
 from mouselift.models.bundled import Models
-from mouselift.models.framing_estimator import framing_of
 from mouselift.models.gslrm import as_context
 from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
 from mouselift.render import render
@@ -186,14 +186,10 @@ def _angles_deg(sample: Sample, chosen: int, others: Sequence[int]) -> list[floa
     return [abs((float(azimuths[i] - azimuths[chosen]) + 180) % 360 - 180) for i in others]
 
 
-def _half_widths(views: Views) -> Float[Tensor, "v"]:
-    return framing_of(views)[1]
-
-
 def _shown_at(view: Views, half_width: float) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"]]:
     """A view (1,) over white as a frame of another width at the subject would show it: zoomed about its centre."""
     size = view.cameras.width
-    zoomed = max(1, round(size * float(_half_widths(view)[0]) / half_width))
+    zoomed = max(1, round(size * float(half_widths(view.cameras)[0]) / half_width))
     resized = view.resized(zoomed, zoomed)
     margin = (size - zoomed) // 2
     cut = resized.cropped(-margin, -margin, size, size).over(torch.tensor(WHITE))
@@ -202,7 +198,7 @@ def _shown_at(view: Views, half_width: float) -> tuple[Float[Tensor, "3 h w"], F
 
 def _nearest_view(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
     """The input picture itself, at the scale of each wanted frame."""
-    shown = [_shown_at(given, float(width)) for width in _half_widths(truth)]
+    shown = [_shown_at(given, float(width)) for width in half_widths(truth.cameras)]
     return torch.stack([image for image, _ in shown]), torch.stack([mask for _, mask in shown])
 
 
@@ -237,7 +233,7 @@ def _mean_image(mean: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Fl
     opaque = torch.ones_like(mean.masks)
     picture = Views(images=mean.images, masks=opaque, cameras=mean.cameras)
     mask = Views(images=mean.masks.expand(-1, 3, -1, -1), masks=opaque, cameras=mean.cameras)
-    widths = [float(width) for width in _half_widths(truth)]
+    widths = [float(width) for width in half_widths(truth.cameras)]
     images = torch.stack([_shown_at(picture, width)[0] for width in widths])
     masks = [image[:1] * inside for image, inside in (_shown_at(mask, width) for width in widths)]
     return images, torch.stack(masks)

@@ -1,33 +1,43 @@
 """One picture, or posed views of one instant, to 3D Gaussians."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mouselift.body.code import decode
+from mouselift.body.pose import mouse_tensors, posed_keypoints
 from mouselift.data.foreground import check_single_subject, clean_mask, segment_foreground
 from mouselift.data.framing import frame_picture
 from mouselift.data.layout import Sample
 from mouselift.data.picture import Picture, read_picture
 from mouselift.errors import InputError
+from mouselift.fit import FittedBody, fit_body, picture_camera, tail_alpha
 from mouselift.geometry import Gaussians, Similarity, Views
+from mouselift.geometry.picture_frame import to_picture_frame
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIUS, facing_azimuth_deg, mouse_rig
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
-from mouselift.models.framing_estimator import fov_from_half_width
 from mouselift.models.gslrm import as_context
+from mouselift.models.pose_estimator import camera_elevation_deg
+from mouselift.paint import paint_body
 from mouselift.refine import refine
+from mouselift.synth.scene import SCENE_PER_MM, photograph
 
 logger = logging.getLogger(__name__)
 MIN_START_OPACITY = 0.005  # Gaussians below it are not polished
 MIN_OPACITY = 0.02  # and below this one they are dropped from the result
 GENERATED_WEIGHT = 0.25  # of a generated view in polishing; a real one has 1
+PICTURE_SIZE_PX = 256  # of a framed picture
+BODY_VIEW_WEIGHT = 0.25  # of the fitted body's views in polishing; the picture has 1
 BOX = 1.2  # scene units; the animal lies inside [-1, 1]^3
 CALIBRATED_SIZE_PX = 256  # of several true views: polished at 128 px they lose 5 dB on a camera that was left out
 CALIBRATED_FINER = 2
@@ -37,10 +47,13 @@ CALIBRATED_FINER = 2
 class ReconstructConfig:
     """How to reconstruct."""
 
+    unseen: Literal["body", "generator"] = "body"
+    """Where the sides that one picture does not show come from: the mouse's body, fitted to the picture and painted
+    with its colours, or six views by the generator, lifted by GS-LRM. Several views need neither."""
     steps: int = 1
     """Steps of the generator, 1 to 50: one gives the smoothest, most probable views, more give sharper ones."""
     refine_steps: int = 80
-    """Steps of polishing the Gaussians on the input view(s) and, with less weight, on the generated ones."""
+    """Steps of polishing the Gaussians on the input view(s) and, with less weight, on the made ones."""
     seed: int = 0
     elevation_deg: float | None = None
     """Of the camera above the horizontal plane through the animal; estimated from the picture when not given."""
@@ -50,6 +63,8 @@ class ReconstructConfig:
     """"cpu", "cuda", or "auto" for a GPU when there is one."""
 
     def __post_init__(self) -> None:
+        if self.unseen not in ("body", "generator"):
+            raise InputError(f"expected the unseen sides from body or generator, found {self.unseen!r}")
         if not 1 <= self.steps <= 50:
             raise InputError(f"expected 1 to 50 steps, found {self.steps}")
         if not 0 <= self.refine_steps <= 10_000:
@@ -66,12 +81,14 @@ class Reconstruction:
 
     Attributes:
         gaussians: One scene, no batch; scene frame, +Z up, the animal near the origin.
-        context: (V,) the views that GS-LRM got: the input view(s) first, then the generated ones.
+        context: (V,) what the Gaussians were made from: the input view(s) first, then those of the fitted body or of
+            the generator.
         num_inputs: How many of them are real.
         timings_s: Seconds of each stage, in order.
         settings: What was chosen or estimated, for the summary.
         picture: The whole picture and its mask, when there was one.
         scene_from_world: The rig's world (mm) to the scene, when the views came from a calibrated rig.
+        keypoints_scene: The 22 keypoints of the fitted body, when there is one; order of `mouselift.body.skeleton`.
     """
 
     gaussians: Gaussians
@@ -81,6 +98,7 @@ class Reconstruction:
     settings: Mapping[str, Any]
     picture: Picture | None = None
     scene_from_world: Similarity | None = None
+    keypoints_scene: Float[Tensor, "22 3"] | None = None
 
 
 @dataclass
@@ -129,10 +147,9 @@ def reconstruct(
     with clock.stage("load models"):
         device = resolve_device(config.device)
         models = (models or shipped_models()).to(device)
-    with clock.stage("frame"), torch.no_grad():
-        view, settings = _framed(given.image, clean, models, config)
+    view, fitted, settings = _framed(given.image, clean, models, config, clock)
     whole = Picture(image=given.image, mask=clean, source=given.source)
-    return _from_one_view(view, models, config, device, clock, settings, whole)
+    return _from_one_view(view, fitted, models, config, device, clock, settings, whole)
 
 
 def reconstruct_sample(
@@ -144,7 +161,7 @@ def reconstruct_sample(
 ) -> Reconstruction:
     """Reconstruct from calibrated views of a dataset sample, in its scene frame.
 
-    One view goes through the generator; several go straight into GS-LRM.
+    One view goes the way of a picture; several go straight into GS-LRM.
 
     Args:
         sample: Read with `read_sample`.
@@ -167,11 +184,15 @@ def reconstruct_sample(
     empty = [i for i, mask in zip(input_views, views.masks, strict=True) if float(mask.max()) < 0.5]
     if empty:
         raise InputError(f"sample {sample.sample_id}: expected the animal in every input view, found none in {empty}")
-    size = SIZE_PX if len(input_views) == 1 else min(CALIBRATED_SIZE_PX, views.cameras.width)
+    size = min(CALIBRATED_SIZE_PX, views.cameras.width)
     views = views.resized(size, size)
     settings = {"sample": sample.sample_id, "input_views": input_views}
     if len(input_views) == 1:
-        result = _from_one_view(views, models, config, device, clock, settings, None)
+        fitted = None
+        if config.unseen == "body":
+            with clock.stage("fit body"):
+                fitted = fit_body(views.to(device), models.pose, generator=_dice(config), up=_up_in(views))
+        result = _from_one_view(views, fitted, models, config, device, clock, settings, None)
         return replace(result, scene_from_world=sample.scene_from_world)
     gaussians = _lift(views, len(input_views), models, config, device, clock)
     return Reconstruction(
@@ -196,20 +217,35 @@ def resolve_device(name: str) -> str:
 
 
 def _framed(
-    image: Float[Tensor, "3 h w"], mask: Float[Tensor, "1 h w"], models: Models, config: ReconstructConfig
-) -> tuple[Views, dict[str, Any]]:
-    """Frame the animal, and give the frame the camera that was named or that is estimated."""
+    image: Float[Tensor, "3 h w"],
+    mask: Float[Tensor, "1 h w"],
+    models: Models,
+    config: ReconstructConfig,
+    clock: _Clock,
+) -> tuple[Views, FittedBody | None, dict[str, Any]]:
+    """Frame the animal, and give the frame the camera that was named or that the body in it tells."""
 
     def framed(fov_deg: float, elevation_deg: float) -> Views:
         return frame_picture(
-            image, mask, fov_deg=fov_deg, distance=RIG_RADIUS, elevation_deg=elevation_deg, size_px=SIZE_PX
+            image, mask, fov_deg=fov_deg, distance=RIG_RADIUS, elevation_deg=elevation_deg, size_px=PICTURE_SIZE_PX
         )
 
-    device = next(models.framing.parameters()).device
-    blind = framed(MOUSE_FOV_DEG, 0.0).reshape(1, 1).to(device)
-    guessed_elevation, guessed_half_width = (float(t) for t in models.framing(blind))
-    elevation = guessed_elevation if config.elevation_deg is None else config.elevation_deg
-    fov = fov_from_half_width(guessed_half_width, RIG_RADIUS) if config.fov_deg is None else config.fov_deg
+    device = next(models.pose.parameters()).device
+    with clock.stage("frame"):
+        blind = framed(MOUSE_FOV_DEG, 0.0).to(device)
+        guess = decode(models.pose.sample(blind, 1, steps=1, generator=_dice(config))[0].to("cpu"))
+        half_width = SCENE_PER_MM / float(guess.pose.unit)  # that of an average mouse
+        fov = math.degrees(2 * math.atan(half_width / RIG_RADIUS)) if config.fov_deg is None else config.fov_deg
+        elevation = float(camera_elevation_deg(guess.up)) if config.elevation_deg is None else config.elevation_deg
+        view = framed(fov, elevation)
+    fitted = None
+    if config.unseen == "body":
+        with clock.stage("fit body"):
+            up = None if config.elevation_deg is None else _up_in(view)
+            fitted = fit_body(view.to(device), models.pose, generator=_dice(config), up=up)
+            if config.elevation_deg is None:  # where up is belongs to the hypothesis that was found best
+                elevation = float(camera_elevation_deg(fitted.seen.up))
+                view = framed(fov, elevation)
     settings = {
         "elevation_deg": round(elevation, 2),
         "elevation_is": "estimated" if config.elevation_deg is None else "given",
@@ -218,11 +254,21 @@ def _framed(
         "distance": RIG_RADIUS,
         "azimuth_deg": FACELIFT_FRONT_DEG,
     }
-    return framed(fov, elevation), settings
+    return view, fitted, settings
+
+
+def _up_in(view: Views) -> Float[Tensor, "3"]:
+    """The scene's +Z in the frame of a view's picture."""
+    return to_picture_frame(view.cameras).rotation[:, 2]
+
+
+def _dice(config: ReconstructConfig) -> torch.Generator:
+    return torch.Generator().manual_seed(config.seed)
 
 
 def _from_one_view(
     view: Views,
+    fitted: FittedBody | None,
     models: Models,
     config: ReconstructConfig,
     device: str,
@@ -230,17 +276,14 @@ def _from_one_view(
     settings: Mapping[str, Any],
     whole: Picture | None,
 ) -> Reconstruction:
-    rig = mouse_rig(float(facing_azimuth_deg(view.cameras)[0]), size_px=SIZE_PX)
-    with clock.stage("generate views"):
-        made = models.generator.generate(
-            view.reshape(1, 1).to(device),
-            rig.reshape(1, len(rig)).to(device),
-            steps=config.steps,
-            generator=torch.Generator().manual_seed(config.seed),
-        )[0].to("cpu")
-    made = Views(images=made.images, masks=made.masks, cameras=rig)  # exactly the cameras asked for, with their names
-    context = Views.cat([view, made])
-    gaussians = _lift(context, 1, models, config, device, clock)
+    keypoints = None
+    if fitted is not None:
+        gaussians, context = _from_body(view, fitted, config, device, clock)
+        keypoints = to_picture_frame(view.cameras).inverse().apply(posed_keypoints(mouse_tensors(), fitted.seen.pose))
+        settings = {**settings, "silhouette_iou": round(fitted.silhouette_iou, 3)}
+    else:
+        gaussians, context = _from_generator(view.resized(SIZE_PX, SIZE_PX), models, config, device, clock)
+        settings = {**settings, "steps": config.steps}
     return Reconstruction(
         gaussians=gaussians,
         context=context,
@@ -248,13 +291,58 @@ def _from_one_view(
         timings_s=clock.seconds,
         settings={
             **settings,
-            "steps": config.steps,
+            "unseen": config.unseen,
             "refine_steps": config.refine_steps,
             "seed": config.seed,
             "device": device,
         },
         picture=whole,
+        keypoints_scene=keypoints,
     )
+
+
+def _from_body(
+    view: Views, fitted: FittedBody, config: ReconstructConfig, device: str, clock: _Clock
+) -> tuple[Gaussians, Views]:
+    """Paint the body, then polish it on the picture; its own views keep the hidden sides as they are."""
+    with clock.stage("paint"):
+        seen = Views(images=view.images, masks=view.masks, cameras=picture_camera(view.cameras))
+        painted = paint_body(fitted.seen.pose, seen, np.random.default_rng(config.seed))
+        scene = painted.transformed(to_picture_frame(view.cameras).inverse())
+    with clock.stage("refine"):
+        rig = mouse_rig(float(facing_azimuth_deg(view.cameras)[0]), size_px=view.cameras.width)
+        context = Views.cat([view, photograph(scene, rig)])
+        wanted = Views.cat([_with_tail(view, scene, fitted), context[1:]])
+        weights = torch.full((len(context.cameras),), BODY_VIEW_WEIGHT)
+        weights[0] = 1.0
+        turns = len(context.cameras) - 1
+        scene = refine(scene.to(device), wanted.to(device), weights.to(device), config.refine_steps, taking_turns=turns)
+    return scene.to("cpu").pruned(MIN_OPACITY, BOX), context
+
+
+def _with_tail(view: Views, scene: Gaussians, fitted: FittedBody) -> Views:
+    """The picture, and the body's tail where the mask shows none: masks often miss it, and polishing would erase it."""
+    painted = photograph(scene, view.cameras)
+    added = (1 - view.masks) * painted.masks * tail_alpha(fitted, view.cameras)
+    masks = view.masks + added
+    images = (view.images * view.masks + painted.images * added) / masks.clamp_min(1e-6)
+    return Views(images=images, masks=masks, cameras=view.cameras)
+
+
+def _from_generator(
+    view: Views, models: Models, config: ReconstructConfig, device: str, clock: _Clock
+) -> tuple[Gaussians, Views]:
+    rig = mouse_rig(float(facing_azimuth_deg(view.cameras)[0]), size_px=SIZE_PX)
+    with clock.stage("generate views"):
+        made = models.generator.generate(
+            view.reshape(1, 1).to(device),
+            rig.reshape(1, len(rig)).to(device),
+            steps=config.steps,
+            generator=_dice(config),
+        )[0].to("cpu")
+    made = Views(images=made.images, masks=made.masks, cameras=rig)  # exactly the cameras asked for, with their names
+    context = Views.cat([view, made])
+    return _lift(context, 1, models, config, device, clock), context
 
 
 def _lift(

@@ -14,7 +14,9 @@ GREY = 0.5  # background: neither a black nor a white animal hides on it
 MAX_LOG_SCALE = -2.3  # a polished Gaussian is at most 0.1 scene units wide
 
 
-def refine(gaussians: Gaussians, views: Views, weights: Float[Tensor, "v"], steps: int) -> Gaussians:
+def refine(
+    gaussians: Gaussians, views: Views, weights: Float[Tensor, "v"], steps: int, *, taking_turns: int = 0
+) -> Gaussians:
     """Fit one scene to posed views for a few steps of Adam.
 
     Args:
@@ -22,6 +24,7 @@ def refine(gaussians: Gaussians, views: Views, weights: Float[Tensor, "v"], step
         views: (V,) what they shall show, masks included.
         weights: How much each view counts; only their ratios matter.
         steps: Iterations; 0 changes nothing.
+        taking_turns: So many of the last views take turns, one in each step; the others are in every step.
 
     Returns:
         The polished Gaussians, as many as before.
@@ -38,11 +41,13 @@ def refine(gaussians: Gaussians, views: Views, weights: Float[Tensor, "v"], step
     raw = {name: value.detach().clone().requires_grad_() for name, value in raw.items()}
     optimizer = torch.optim.Adam([{"params": [raw[name]], "lr": rate} for name, rate in RATES.items()])
     truth = views.over(views.images.new_full((3,), GREY)).images
-    share = (weights / weights.sum() * len(weights)).sqrt().view(-1, 1, 1, 1)
+    always = list(range(len(weights) - taking_turns))
     with torch.enable_grad():
-        for _ in range(steps):
-            out = render(_activated(raw), views.cameras, (GREY, GREY, GREY))
-            loss = l2(share * out.image, share * truth) + l2(share * out.alpha, share * views.masks)
+        for step in range(steps):
+            shown = [*always, len(always) + step % taking_turns] if taking_turns else always
+            share = (weights[shown] / weights[shown].sum() * len(shown)).sqrt().view(-1, 1, 1, 1)
+            out = render(_activated(raw), views.cameras[shown], (GREY, GREY, GREY))
+            loss = l2(share * out.image, share * truth[shown]) + l2(share * out.alpha, share * views.masks[shown])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

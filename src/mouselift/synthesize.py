@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from mouselift.data.layout import CAMERA_FILE, sample_folder_name, write_dataset, write_sample
@@ -90,6 +91,10 @@ def _make_one(config: SynthConfig, out: Path, first_seed: int, fingerprint: str,
     extra = {
         "synth": dict(sample.attributes),
         "config_sha256": fingerprint,
+        "body_pose": {
+            "axis_angle_rad": Rotation.from_matrix(sample.rotations).as_rotvec().round(5).tolist(),
+            "build": asdict(sample.build),
+        },
         "keypoints_scene": sample.keypoints_scene.double().tolist(),
     }
     write_sample(

@@ -26,7 +26,7 @@ def weights(tmp_path_factory) -> list[str]:
     """Options that name small random weights on disk."""
     folder, models = tmp_path_factory.mktemp("weights"), random_models()
     options = ["--refine", "2"]
-    for name in ("gslrm", "generator", "framing"):
+    for name in ("gslrm", "generator", "pose"):
         save_weights(getattr(models, name), folder / f"{name}.safetensors", {})
         options += [f"--{name}", str(folder / f"{name}.safetensors")]
     return options
@@ -67,15 +67,18 @@ def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return status, capsys.readouterr().err
 
 
-def test_a_picture_becomes_a_whole_folder(tmp_path, monkeypatch, capsys, weights) -> None:
+@pytest.mark.parametrize(
+    "way", [["--unseen", "body"], ["--unseen", "generator", "--steps", "2"]], ids=["body", "generator"]
+)
+def test_a_picture_becomes_a_whole_folder(tmp_path, monkeypatch, capsys, weights, way) -> None:
     picture = draw_picture(tmp_path / "mouse.png")
     out = tmp_path / "out"
-    status, _ = run(monkeypatch, capsys, "reconstruct", str(picture), "-o", str(out), "--steps", "2", *weights)
+    status, _ = run(monkeypatch, capsys, "reconstruct", str(picture), "-o", str(out), *way, *weights)
     assert status == 0
     assert sorted(path.name for path in out.iterdir()) == RESULTS
     summary = json.loads((out / "summary.json").read_text())
     assert summary["num_gaussians"] == len(read_ply(out / "gaussians.ply"))
-    assert summary["settings"]["steps"] == 2
+    assert summary["settings"]["unseen"] == way[1]
     assert summary["settings"]["elevation_is"] == "estimated"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mouse.png", "out"]
 
@@ -85,18 +88,19 @@ def test_same_seed_same_bytes(tmp_path, monkeypatch, capsys, weights) -> None:
     contents = []
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         out = tmp_path / name
-        arguments = ["reconstruct", str(picture), "-o", str(out), "--seed", seed, "--steps", "2", *weights]
+        arguments = ["reconstruct", str(picture), "-o", str(out), "--seed", seed, *weights]
         assert run(monkeypatch, capsys, *arguments)[0] == 0
         contents.append({file: (out / file).read_bytes() for file in RESULTS if file != "summary.json"})
     assert contents[0] == contents[1]
     assert contents[0]["gaussians.ply"] != contents[2]["gaussians.ply"]
 
 
-def test_generated_views_carry_the_cameras_of_the_rig_around_the_input() -> None:
+@pytest.mark.parametrize("unseen", ["body", "generator"])
+def test_made_views_carry_the_cameras_of_the_rig_around_the_input(unseen) -> None:
     picture = draw_picture_in_memory()
     result = reconstruct(
         picture,
-        config=ReconstructConfig(steps=1, refine_steps=2, elevation_deg=50.0, fov_deg=25.0),
+        config=ReconstructConfig(unseen=unseen, steps=1, refine_steps=2, elevation_deg=50.0, fov_deg=25.0),
         models=random_models(),
     )
     azimuths, elevations = azimuth_elevation_deg(result.context.cameras)
@@ -116,7 +120,7 @@ def draw_picture_in_memory():
     return Picture(image=torch.full((3, 100, 100), 0.4), mask=mask, source=Path("memory.png"))
 
 
-def test_one_view_of_a_sample_goes_through_the_generator_and_several_do_not(tmp_path) -> None:
+def test_one_view_of_a_sample_needs_what_several_do_not(tmp_path) -> None:
     sample = read_sample(write_samples(tmp_path, 2) / sample_folder_name(0))
     config, models = ReconstructConfig(steps=1, refine_steps=2), random_models()
     one = reconstruct_sample(sample, [8], config=config, models=models)
@@ -124,7 +128,10 @@ def test_one_view_of_a_sample_goes_through_the_generator_and_several_do_not(tmp_
     torch.testing.assert_close(one.context.cameras.w2c[0], sample.views.cameras.w2c[8])
     several = reconstruct_sample(sample, [0, 3, 6], config=config, models=models)
     assert (several.num_inputs, len(several.context.cameras)) == (3, 3)
-    assert "generate views" not in several.timings_s
+    assert one.keypoints_scene is not None
+    assert several.keypoints_scene is None
+    assert "fit body" in one.timings_s
+    assert "fit body" not in several.timings_s
 
 
 def test_sample_on_the_command_line(tmp_path, monkeypatch, capsys, weights) -> None:

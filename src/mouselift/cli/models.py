@@ -22,6 +22,7 @@ def reconstruct(
     box: str | None = None,
     sample: Path | None = None,
     input_views: str = "0",
+    unseen: Literal["body", "generator"] = "body",
     steps: int = 1,
     refine: int = 80,
     seed: int = 0,
@@ -30,7 +31,7 @@ def reconstruct(
     device: str = "auto",
     gslrm: Path | None = None,
     generator: Path | None = None,
-    framing: Path | None = None,
+    pose: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Turn one picture of a mouse (or calibrated views of a dataset sample) into a 3D Gaussian model.
@@ -41,8 +42,9 @@ def reconstruct(
         mask: Grey picture of the same size, white on the animal.
         box: x0,y0,x1,y1 in pixels: where the animal is, when the network needs help.
         sample: Instead of a picture: a sample folder of a dataset, with its cameras.
-        input_views: Which views of the sample to use, as in 0,2,4; one goes through the generator, several go
+        input_views: Which views of the sample to use, as in 0,2,4; one goes the way of a picture, several go
             straight to GS-LRM.
+        unseen: Where the sides that one picture does not show come from: the fitted body of a mouse, or the generator.
         steps: Generator steps, 1 to 50.
         refine: Steps of polishing the Gaussians on the views they were made from.
         seed: Same seed, same result.
@@ -51,7 +53,7 @@ def reconstruct(
         device: auto, cpu or cuda.
         gslrm: Other weights than the shipped ones.
         generator: Other weights than the shipped ones.
-        framing: Other weights than the shipped ones.
+        pose: Other weights than the shipped ones.
         overwrite: Replace an output folder that has something in it.
     """
     from mouselift.data.foreground import parse_box
@@ -67,9 +69,15 @@ def reconstruct(
         )
     check_output(out, overwrite)
     config = ReconstructConfig(
-        steps=steps, refine_steps=refine, seed=seed, elevation_deg=elevation_deg, fov_deg=fov_deg, device=device
+        unseen=unseen,
+        steps=steps,
+        refine_steps=refine,
+        seed=seed,
+        elevation_deg=elevation_deg,
+        fov_deg=fov_deg,
+        device=device,
     )
-    models = load_models(gslrm, generator, framing) if any((gslrm, generator, framing)) else None
+    models = load_models(gslrm, generator, pose) if any((gslrm, generator, pose)) else None
     if sample is not None:
         result = reconstruct_sample(read_sample(sample), parse_views(input_views), config=config, models=models)
     else:
@@ -93,7 +101,7 @@ def demo(out: Out = Path("demo_out"), overwrite: bool = True) -> None:
 
 @app.command
 def train(
-    model: Positional[Literal["gslrm", "generator", "framing"]],
+    model: Positional[Literal["gslrm", "generator", "pose"]],
     /,
     overrides: Positional[tuple[str, ...]] = (),
     *,
@@ -127,7 +135,7 @@ def evaluate(
     seed: int = 0,
     gslrm: Path | None = None,
     generator: Path | None = None,
-    framing: Path | None = None,
+    pose: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
@@ -145,7 +153,7 @@ def evaluate(
         seed: Of the generator.
         gslrm: Other weights than the shipped ones.
         generator: Other weights than the shipped ones.
-        framing: Other weights than the shipped ones.
+        pose: Other weights than the shipped ones.
         device: auto, cpu or cuda.
         overwrite: Replace an output folder that has something in it.
     """
@@ -162,7 +170,7 @@ def evaluate(
         held_out,
         MouseDataset(training or dataset, "train", mean_samples),
         config=ReconstructConfig(steps=steps, refine_steps=refine, seed=seed, device=device),
-        models=load_models(gslrm, generator, framing),
+        models=load_models(gslrm, generator, pose),
         num_views=num_views,
     )
     sys.stdout.write(write_evaluation(rows, pictures, out) + f"\nwritten to {out}\n")

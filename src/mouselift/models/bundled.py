@@ -6,14 +6,14 @@ from importlib import resources
 from pathlib import Path
 
 from mouselift.errors import InputError
-from mouselift.models.checkpoint_io import load_framing_estimator, load_generator, load_gslrm
-from mouselift.models.framing_estimator import FramingEstimator
+from mouselift.models.checkpoint_io import load_generator, load_gslrm, load_pose_estimator
 from mouselift.models.generator import Generator
 from mouselift.models.gslrm import GSLRM
+from mouselift.models.pose_estimator import PoseEstimator
 
 SIZE_PX = 128  # of the views that the shipped weights read and make
 CONTEXT_BACKGROUND = (1.0, 1.0, 1.0)  # on which GS-LRM sees them
-WEIGHT_FILES = ("gslrm", "generator", "framing")
+WEIGHT_FILES = ("gslrm", "generator", "pose")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +22,15 @@ class Models:
 
     gslrm: GSLRM
     generator: Generator
-    framing: FramingEstimator
+    pose: PoseEstimator
 
     def to(self, device: str) -> "Models":
         """Move all of them."""
-        return Models(gslrm=self.gslrm.to(device), generator=self.generator.to(device), framing=self.framing.to(device))
+        return Models(gslrm=self.gslrm.to(device), generator=self.generator.to(device), pose=self.pose.to(device))
 
 
 def weights_path(name: str) -> Path:
-    """Where a shipped weights file lies: "gslrm", "generator" or "framing"."""
+    """Where a shipped weights file lies: "gslrm", "generator" or "pose"."""
     path = Path(str(resources.files("mouselift"))) / "assets" / "weights" / f"{name}.safetensors"
     if not path.is_file():
         raise InputError(
@@ -40,13 +40,13 @@ def weights_path(name: str) -> Path:
 
 
 def load_models(
-    gslrm: str | Path | None = None, generator: str | Path | None = None, framing: str | Path | None = None
+    gslrm: str | Path | None = None, generator: str | Path | None = None, pose: str | Path | None = None
 ) -> Models:
     """Load the three models; each file that is not named is the shipped one."""
     return Models(
         gslrm=load_gslrm(gslrm or weights_path("gslrm")),
         generator=load_generator(generator or weights_path("generator")),
-        framing=load_framing_estimator(framing or weights_path("framing")),
+        pose=load_pose_estimator(pose or weights_path("pose")),
     )
 
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
 from mouselift.geometry.sh import sh_degree
-from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig
 from mouselift.models.generator import TARGET_CHANNELS, Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRM, HULL_CHANNELS, RAY_CHANNELS, GSLRMConfig
+from mouselift.models.pose_estimator import REDUCTION, PoseEstimator, PoseEstimatorConfig
 
 StateDict = Mapping[str, Any]  # tensors; upstream nests them under "model"
+ROW_SCALE = ".row_scale"  # after the name of an int8 tensor: the scales of its rows
 LOSS_PREFIX = "loss_calculator."  # upstream stores 32 tensors of its perceptual loss with the model
 MODULE_PREFIX = "module."  # of a model saved inside DistributedDataParallel
 RECORD_KEY = "mouselift"
@@ -76,23 +77,21 @@ def load_generator(source: str | Path | StateDict, head_dim: int = 64) -> Genera
     return _load_strictly(Generator(config), state, where)
 
 
-def load_framing_estimator(source: str | Path | StateDict, head_dim: int = 64) -> FramingEstimator:
-    """Load a framing estimator; arguments and errors as `load_gslrm`."""
+def load_pose_estimator(source: str | Path | StateDict, head_dim: int = 64) -> PoseEstimator:
+    """Load a pose estimator; arguments and errors as `load_gslrm`."""
     state, where = read_state_dict(source)
-    width, patch_columns = _shape(state, "patch_embedder.1.weight", where)
-    num_patches, _ = _shape(state, "position_embeddings", where)
+    num_features, width = _shape(state, "place_embeddings", where)
     try:
-        patch = _patch_size(patch_columns, 4)
-        config = FramingEstimatorConfig(
-            size_px=round(num_patches**0.5) * patch,
-            patch_size_px=patch,
+        config = PoseEstimatorConfig(
+            size_px=round(num_features**0.5) * REDUCTION,
             width=width,
             head_dim=head_dim,
-            num_layers=_count_layers(state),
+            image_layers=_count_layers(state, "image_layers"),
+            pose_layers=_count_layers(state, "pose_layers"),
         )
     except ValueError as error:
-        raise InputError(f"{where}: expected the weights of a framing estimator; {error}") from None
-    return _load_strictly(FramingEstimator(config), state, where)
+        raise InputError(f"{where}: expected the weights of a pose estimator; {error}") from None
+    return _load_strictly(PoseEstimator(config), state, where)
 
 
 def load_into(model: nn.Module, source: str | Path | StateDict) -> None:
@@ -115,7 +114,7 @@ def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], 
     stray = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if stray:
         raise InputError(f"{where}: expected tensors only, found other values under {_some(stray)}")
-    return {key: value.float() for key, value in state.items()}, where
+    return {key: value.float() for key, value in _without_row_scales(state).items()}, where
 
 
 def save_weights(model: nn.Module, path: Path, record: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> None:
@@ -125,9 +124,14 @@ def save_weights(model: nn.Module, path: Path, record: Mapping[str, Any], dtype:
         model: Any of the models here.
         path: The .safetensors file.
         record: JSON values; readable later with `read_record`.
-        dtype: Of the stored tensors.
+        dtype: Of the stored tensors. int8 stores every row of a matrix or kernel with a scale of its own, and all the
+            rest in float32.
     """
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    state = {key: value.detach().cpu().float() for key, value in model.state_dict().items()}
+    if dtype == torch.int8:
+        tensors = _with_row_scales(state)
+    else:
+        tensors = {key: value.to(dtype).contiguous() for key, value in state.items()}
     with atomic_path(path) as partial:
         save_file(tensors, partial, metadata={RECORD_KEY: json.dumps(record)})
 
@@ -158,6 +162,31 @@ def _read_file(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def _with_row_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and kernels as int8, largest entry of each row 127, and the scales of the rows under their own keys."""
+    tensors: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if value.ndim < 2:
+            tensors[key] = value.contiguous()
+            continue
+        scale = value.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+        rows = (value.flatten(1) / scale[:, None]).round().to(torch.int8)
+        tensors[key], tensors[key + ROW_SCALE] = rows.reshape(value.shape).contiguous(), scale.contiguous()
+    return tensors
+
+
+def _without_row_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse, up to rounding; states without scales stay as they are."""
+    scaled = {key for key in state if key + ROW_SCALE in state and state[key].dtype == torch.int8}
+    values: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key in scaled:
+            values[key] = (value.float().flatten(1) * state[key + ROW_SCALE].float()[:, None]).reshape(value.shape)
+        elif key.removesuffix(ROW_SCALE) not in scaled:
+            values[key] = value
+    return values
+
+
 def _habits(source: str | Path | StateDict) -> dict[str, Any]:
     """How some of our own weights were trained, which no tensor tells; published weights have no habits."""
     model = {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
@@ -178,8 +207,8 @@ def _patch_size(columns: int, channels: int) -> int:
     return patch
 
 
-def _count_layers(state: StateDict) -> int:
-    return len({key.split(".")[1] for key in state if key.startswith("transformer_layers.")})
+def _count_layers(state: StateDict, name: str = "transformer_layers") -> int:
+    return len({key.split(".")[1] for key in state if key.startswith(f"{name}.")})
 
 
 def _load_strictly(model: Model, state: StateDict, where: str) -> Model:

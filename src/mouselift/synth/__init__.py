@@ -1,6 +1,6 @@
 """Synthetic mice: articulated bodies with fur, seen by cameras that are known exactly."""
 
-from mouselift.synth.body import Body, procedural_mouse
+from mouselift.body.mesh import Body, procedural_mouse
 from mouselift.synth.coat import COATS
 from mouselift.synth.fur import FurConfig
 from mouselift.synth.pose import Pose, PosePrior

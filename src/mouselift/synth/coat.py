@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mouselift.synth.body import Body, Region
+from mouselift.body.mesh import Body, Region
 
 RGB = tuple[float, float, float]
 

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from mouselift.synth.body import Region, normalise
-from mouselift.synth.skeleton import INDEX, JOINTS, PARENTS
+from mouselift.body.mesh import Region, normalise
+from mouselift.body.skeleton import INDEX, JOINTS, PARENTS
 
 # Hair length along the trunk: distance behind the nose as a share of nose to tail root, mm. Long on rump and flank.
 HAIR_AT = (0.0, 0.08, 0.15, 0.25, 0.31, 0.50, 0.74, 0.95, 1.02)

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mouselift.body.mesh import BARE_REGIONS, Body, PosedBody, Region, along_surface, normalise
 from mouselift.geometry import Gaussians
 from mouselift.geometry.sh import dc_from_rgb
-from mouselift.synth.body import BARE_REGIONS, Body, PosedBody, Region, along_surface, normalise
-from mouselift.synth.coat import Coat, srgb_from_linear, vertex_albedo
+from mouselift.synth.coat import Coat, linear_from_srgb, srgb_from_linear, vertex_albedo
 from mouselift.synth.light import Lights, irradiance
 
 SKIN_DENSITY = {  # Gaussians of skin per unit of area, relative
@@ -20,6 +20,19 @@ SKIN_DENSITY = {  # Gaussians of skin per unit of area, relative
 HAIR_DENSITY = dict.fromkeys(BARE_REGIONS, 0.0) | {Region.EAR: 0.5, Region.FACE: 1.6}
 WHISKER_SEGMENTS = 4
 CLUMP_MM = 0.9  # hairs closer than about this lean together
+ALBEDO = slice(15, 18)  # columns of a surface's table
+SEEN_TICKING = 0.10  # how much hairs differ where the colour comes from a picture
+NO_LAMPS = Lights(
+    key_direction=np.array([0.0, 0.0, 1.0], dtype=np.float32),
+    key=0.0,
+    fill_direction=np.array([0.0, 0.0, 1.0], dtype=np.float32),
+    fill=0.0,
+    sky=1.0,
+    ground=1.0,
+    tint=np.ones(3, dtype=np.float32),
+    exposure=1.0,
+    grey=False,
+)
 LUMINANCE = np.array([0.30, 0.45, 0.25], dtype=np.float32)  # of a silicon camera under white or infra-red light
 
 
@@ -69,9 +82,14 @@ class _Points:
 class _Surface:
     """A lit, posed skin on which points can be scattered."""
 
-    def __init__(self, body: Body, posed: PosedBody, coat: Coat, lights: Lights) -> None:
-        light, key_free = irradiance(posed.vertices, posed.normals, lights)
-        albedo = vertex_albedo(coat, body)
+    def __init__(
+        self,
+        body: Body,
+        posed: PosedBody,
+        albedo: Float[np.ndarray, "n 3"],
+        light: Float[np.ndarray, "n 3"],
+        key_free: Float[np.ndarray, "n"],
+    ) -> None:
         scalars = np.stack([key_free, body.fur_mm], axis=1)
         columns = [posed.vertices, posed.normals, posed.flow, body.vertices, light, albedo, scalars]
         self.table = np.concatenate(columns, axis=1).astype(np.float32)  # (N, 20)
@@ -115,15 +133,41 @@ def grow_fur(
     Returns:
         Gaussians in the frame and unit of `posed` (mm), SH degree 0, colours final sRGB.
     """
-    surface = _Surface(body, posed, coat, lights)
+    light, key_free = irradiance(posed.vertices, posed.normals, lights)
+    surface = _Surface(body, posed, vertex_albedo(coat, body), light, key_free)
+    return _covered(body, posed, surface, lights, coat.ticking, config, rng)
+
+
+def grow_coloured_fur(
+    body: Body, posed: PosedBody, colours: Float[np.ndarray, "n 3"], config: FurConfig, rng: np.random.Generator
+) -> Gaussians:
+    """Cover a posed body with fur whose colours, light included, are known at every vertex (sRGB in [0, 1]).
+
+    Returns:
+        As `grow_fur`.
+    """
+    ones = np.ones_like(colours)
+    surface = _Surface(body, posed, linear_from_srgb(colours), ones, ones[:, 0])
+    return _covered(body, posed, surface, NO_LAMPS, SEEN_TICKING, config, rng)
+
+
+def _covered(
+    body: Body,
+    posed: PosedBody,
+    surface: _Surface,
+    lights: Lights,
+    ticking: float,
+    config: FurConfig,
+    rng: np.random.Generator,
+) -> Gaussians:
     regions = surface.face_regions
     skin_density = np.array([SKIN_DENSITY.get(region, 1.0) for region in Region])[regions]
     hair_density = np.array([HAIR_DENSITY.get(region, 1.0) for region in Region])[regions]
     parts = [_skin(surface.scatter(skin_density, config.num_skin, rng), lights)]
     if config.num_hairs:
-        parts.append(_hairs(surface.scatter(hair_density, config.num_hairs, rng), coat, lights, config, rng))
+        parts.append(_hairs(surface.scatter(hair_density, config.num_hairs, rng), ticking, lights, config, rng))
     if config.num_whiskers:
-        pad_albedo = vertex_albedo(coat, body)[body.regions == Region.WHISKER_PAD].mean(0)
+        pad_albedo = surface.table[body.regions == Region.WHISKER_PAD, ALBEDO].mean(0)
         parts.append(_whiskers(body, posed, 0.10 + 0.5 * pad_albedo, lights, config.num_whiskers, rng))
     return Gaussians.cat(parts)
 
@@ -146,7 +190,7 @@ def _skin(points: _Points, lights: Lights) -> Gaussians:
     return _gaussians(centre, points.normal, thickness, radius, np.full_like(radius, 0.97), colour, lights)
 
 
-def _hairs(points: _Points, coat: Coat, lights: Lights, config: FurConfig, rng: np.random.Generator) -> Gaussians:
+def _hairs(points: _Points, ticking: float, lights: Lights, config: FurConfig, rng: np.random.Generator) -> Gaussians:
     """Guard and under hair: thin Gaussians that lean with the flow and lift off the skin."""
     count = len(points.position)
     noise = rng.random((5, count), dtype=np.float32)
@@ -167,7 +211,7 @@ def _hairs(points: _Points, coat: Coat, lights: Lights, config: FurConfig, rng: 
     scatter = np.sqrt(np.clip(1 - tangent**2, 0, 1))  # Kajiya and Kay, 1989
     facing = np.clip(points.normal @ lights.key_direction, 0, 1)
     depth_shade = 0.72 + 0.38 * noise[4]
-    ticked = np.exp(rng.standard_normal(count, dtype=np.float32) * coat.ticking - 0.5 * coat.ticking**2)
+    ticked = np.exp(rng.standard_normal(count, dtype=np.float32) * ticking - 0.5 * ticking**2)
     colour = points.albedo * points.light * (depth_shade * ticked * (0.80 + 0.30 * scatter))[:, None]
     sheen = 0.022 * lights.key * scatter**24 * facing * points.key_free
     return _gaussians(

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float
 
-from mouselift.synth.body import joint_frames, normalise
+from mouselift.body.mesh import joint_frames, normalise
+from mouselift.body.skeleton import INDEX, NUM_TAIL_JOINTS, PARENTS
 from mouselift.synth.pose import rotation_matrices
-from mouselift.synth.skeleton import INDEX, NUM_TAIL_JOINTS, PARENTS
 
 REARED_RAD = np.deg2rad(28)  # a body that is tilted further lifts its fore paws
 CROUCH = 0.66  # how near the trunk's joints may come to the floor, as a share of their rest height

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mouselift.synth.body import normalise
+from mouselift.body.mesh import normalise
 
 SHADOW_CELL_MM = 2.5
 SHADOW_SOFTNESS_MM = 5.0

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from mouselift.body.mesh import Body, Region, normalise
+from mouselift.body.skeleton import INDEX, rest_joints
 from mouselift.errors import InputError
-from mouselift.synth.body import Body, Region, normalise
 from mouselift.synth.rebind import JointMap, SkinnedMesh, common_joints, common_weights, dressed, straighten
-from mouselift.synth.skeleton import INDEX, rest_joints
 
 MM_PER_UNIT = 115.0
 EXPECTED = {

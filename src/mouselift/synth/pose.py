@@ -8,14 +8,14 @@ from io import BytesIO
 import numpy as np
 from jaxtyping import Float
 
-from mouselift.synth.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS
+from mouselift.body.build import TAIL, Build
+from mouselift.body.skeleton import INDEX, NUM_TAIL_JOINTS
 
 BEHAVIOURS = ("recorded", "walking", "curled", "rearing", "grooming", "stretched", "sitting")
 BEHAVIOUR_SHARES = (0.30, 0.20, 0.13, 0.12, 0.09, 0.06, 0.10)
 MAX_DEVIATIONS = 2.2  # a principal component never goes further
 LYING_TAIL_SHARE = 0.7
 SPINE = ("lumbar", "thorax", "chest", "neck", "head")
-TAIL = tuple(f"tail_{i}" for i in range(NUM_TAIL_JOINTS))
 ROLL, PITCH, YAW = 0, 1, 2  # about +X, +Y (nose down), +Z (nose to the left)
 
 
@@ -200,39 +200,6 @@ def _swing_tail(angles: np.ndarray, rng: np.random.Generator) -> None:
     for axis, spread_deg in ((YAW, 9.0), (PITCH, 3.0)):
         walk = np.cumsum(rng.normal(0, 0.6, NUM_TAIL_JOINTS)) + rng.normal(0, 0.8)
         angles[INDEX[TAIL[0]] : INDEX[TAIL[-1]] + 1, axis] += np.deg2rad(spread_deg) * walk
-
-
-@dataclass(frozen=True, kw_only=True)
-class Build:
-    """How one individual differs from the average of its body, as factors.
-
-    Attributes:
-        size: Everything.
-        girth: Width and height of the trunk.
-        ears: Size of the ears.
-        tail_length: Length of the tail.
-        tail_girth: Its thickness.
-        snout: Length of the head.
-    """
-
-    size: float = 1.0
-    girth: float = 1.0
-    ears: float = 1.0
-    tail_length: float = 1.0
-    tail_girth: float = 1.0
-    snout: float = 1.0
-
-    def joint_scales(self) -> Float[np.ndarray, "j 3"]:
-        """Growth of what each joint carries, along the rest axes."""
-        scales = np.ones((len(JOINTS), 3))
-        for name in ("pelvis", "lumbar", "thorax"):
-            scales[INDEX[name], 1:] = self.girth
-        scales[INDEX["chest"], 1:] = 0.5 + 0.5 * self.girth
-        scales[INDEX["head"], 0] = self.snout
-        for side in "LR":
-            scales[INDEX[f"ear_{side}"]] = self.ears
-        scales[[INDEX[name] for name in TAIL]] = (self.tail_length, self.tail_girth, self.tail_girth)
-        return (self.size * scales).astype(np.float32)
 
 
 def sample_build(rng: np.random.Generator) -> Build:

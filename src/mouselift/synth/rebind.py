@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from mouselift.synth.body import Body, Region, along_surface, back_heights, normalise, strongest, vertex_normals
+from mouselift.body.mesh import Body, Region, along_surface, back_heights, normalise, strongest, vertex_normals
+from mouselift.body.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS, PARENTS, rest_joints, rest_keypoints
 from mouselift.synth.dress import comb, hair_lengths, paint_regions
 from mouselift.synth.ground import between
-from mouselift.synth.skeleton import INDEX, JOINTS, NUM_TAIL_JOINTS, PARENTS, rest_joints, rest_keypoints
 
 TRUNK = ("pelvis", "lumbar", "thorax", "chest", "neck", "head")
 EYE_BELOW_CROWN_MM = 4.6  # centre of a mouse's eye below the top of its head

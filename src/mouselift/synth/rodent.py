@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from mouselift.body.mesh import Body, Region, procedural_mouse
+from mouselift.body.skeleton import JOINTS
 from mouselift.errors import InputError
-from mouselift.synth.body import Body, Region, procedural_mouse
 from mouselift.synth.rebind import (
     TRUNK,
     JointMap,
@@ -20,7 +21,6 @@ from mouselift.synth.rebind import (
     graft,
     straighten,
 )
-from mouselift.synth.skeleton import JOINTS
 
 MM_PER_M = 1000.0
 GIRTH = {"limbs": 0.36, "trunk": 0.40, "head": 0.40}  # rat to mouse, across the bones

@@ -11,17 +11,17 @@ from jaxtyping import Float
 from scipy.spatial import ConvexHull
 from torch import Tensor
 
+from mouselift.body.mesh import Body, PosedBody, Region, pose_body, procedural_mouse
 from mouselift.geometry import Cameras, Gaussians, Similarity, Views
 from mouselift.geometry.rigs import RIG_RADIUS, orbit
 from mouselift.geometry.transforms import look_at, rigid
 from mouselift.render import render
-from mouselift.synth.body import Body, PosedBody, Region, pose_body, procedural_mouse
 from mouselift.synth.coat import COATS, sample_coat
 from mouselift.synth.fur import FurConfig, grow_fur
 from mouselift.synth.ground import stand
 from mouselift.synth.light import sample_lights
 from mouselift.synth.mammal import mammal_body
-from mouselift.synth.pose import PosePrior, sample_build
+from mouselift.synth.pose import Build, PosePrior, sample_build
 from mouselift.synth.rodent import rodent_body
 
 SCENE_PER_MM = RIG_RADIUS / 312.0  # the plan's real rig: cameras 312 mm from the subject on average
@@ -85,22 +85,32 @@ class SynthSample:
         views: (V,) views: `ring_0`, ..., then `framed_0`, ...; straight colour, masks are the rendered alpha.
         keypoints_scene: The 22 keypoints.
         scene_from_world: Millimetres to scene.
+        rotations: Of each joint relative to its parent, with the feet on the ground; see `SynthAnimal`.
+        build: How this individual differs from the average of its body.
         attributes: What was drawn: body, coat, behaviour, grey, seed.
     """
 
     views: Views
     keypoints_scene: Float[Tensor, "22 3"]
     scene_from_world: Similarity
+    rotations: Float[np.ndarray, "j 3 3"]
+    build: Build
     attributes: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthAnimal:
-    """An animal before any camera looks at it: Gaussians and keypoints in the scene frame."""
+    """An animal before any camera looks at it: Gaussians and keypoints in the scene frame.
+
+    The pose is what `mouselift.body.mesh.pose_body` takes, and the pelvis stays where the rest pose has it: with
+    `scene_from_world` it places the whole body.
+    """
 
     gaussians: Gaussians
     keypoints_scene: Float[Tensor, "22 3"]
     scene_from_world: Similarity
+    rotations: Float[np.ndarray, "j 3 3"]
+    build: Build
     attributes: Mapping[str, Any]
 
 
@@ -145,6 +155,8 @@ def synthesize_animal(config: SynthConfig, rng: np.random.Generator) -> SynthAni
         gaussians=hairs.transformed(scene_from_world),
         keypoints_scene=scene_from_world.apply(torch.from_numpy(posed.keypoints).float()),
         scene_from_world=scene_from_world,
+        rotations=rotations,
+        build=build,
         attributes={"body": body.name, "coat": coat.name, "behaviour": pose.behaviour, "grey": lights.grey},
     )
 
@@ -167,6 +179,8 @@ def synthesize_sample(config: SynthConfig, seed: int) -> SynthSample:
         views=photograph(animal.gaussians, cameras),
         keypoints_scene=animal.keypoints_scene,
         scene_from_world=animal.scene_from_world,
+        rotations=animal.rotations,
+        build=animal.build,
         attributes={**animal.attributes, "seed": seed},
     )
 

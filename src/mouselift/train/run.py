@@ -10,14 +10,17 @@ import mouselift
 from mouselift.config import to_dict, to_yaml
 from mouselift.data.dataset import MouseDataset
 from mouselift.models.checkpoint_io import load_into
-from mouselift.models.framing_estimator import FramingEstimatorConfig
 from mouselift.models.generator import GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
+from mouselift.models.pose_estimator import PoseEstimatorConfig
 from mouselift.train.checkpoint import TrainState
 from mouselift.train.loop import RunConfig, Task, train
-from mouselift.train.tasks import FramingTask, GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
+from mouselift.train.pose_task import PoseTask, PoseTaskConfig
+from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
-ModelName = Literal["gslrm", "generator", "framing"]
+STATISTICS_SAMPLES = 400  # from which the pose codes are scaled
+
+ModelName = Literal["gslrm", "generator", "pose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +51,11 @@ class GeneratorTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramingTraining:
-    """The framing estimator: sizes, how long."""
+class PoseTraining:
+    """The pose estimator: sizes, what it learns from, how long."""
 
-    model: FramingEstimatorConfig = field(default_factory=FramingEstimatorConfig)
+    model: PoseEstimatorConfig = field(default_factory=PoseEstimatorConfig)
+    task: PoseTaskConfig = field(default_factory=PoseTaskConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 
@@ -62,7 +66,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     gslrm: GSLRMTraining = field(default_factory=GSLRMTraining)
     generator: GeneratorTraining = field(default_factory=GeneratorTraining)
-    framing: FramingTraining = field(default_factory=FramingTraining)
+    pose: PoseTraining = field(default_factory=PoseTraining)
 
 
 def build_task(name: ModelName, config: TrainConfig) -> Task:
@@ -75,7 +79,7 @@ def build_task(name: ModelName, config: TrainConfig) -> Task:
         elif name == "generator":
             task = GeneratorTask(config.generator.model, config.generator.task, bf16=section.run.bf16)
         else:
-            task = FramingTask(config.framing.model, bf16=section.run.bf16)
+            task = PoseTask(config.pose.model, config.pose.task, bf16=section.run.bf16)
     if section.run.initial_weights is not None:
         load_into(task.model, section.run.initial_weights)
     return task
@@ -96,4 +100,7 @@ def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainSta
         "training": to_dict(section),
         "data": to_dict(config.data),
     }
-    return train(build_task(name, config), section.run, data, held_out, folder, record)
+    task = build_task(name, config)
+    if isinstance(task, PoseTask) and section.run.initial_weights is None:
+        task.scale_codes([data[i] for i in range(min(STATISTICS_SAMPLES, len(data)))])
+    return train(task, section.run, data, held_out, folder, record)

@@ -1,4 +1,4 @@
-"""The three tasks: GS-LRM, the multi-view generator, and the framing estimator."""
+"""The tasks of the two models that make views and Gaussians: GS-LRM and the multi-view generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,18 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mouselift.data.augment import photographed_without_tail, photometric_jitter, random_background
+from mouselift.data.augment import photometric_jitter, random_background
 from mouselift.data.layout import Sample
 from mouselift.data.selection import facelift_subset, random_subset, split_rig_and_free
 from mouselift.geometry import Views
 from mouselift.losses import dssim, l2
 from mouselift.metrics import iou_alpha, psnr_fg
 from mouselift.models.checkpoint_io import load_generator
-from mouselift.models.framing_estimator import FramingEstimator, FramingEstimatorConfig, framing_of
 from mouselift.models.generator import Generator, GeneratorConfig, encode_pixels, flow_matching_loss
 from mouselift.models.gslrm import GSLRM, GSLRMConfig, as_context
 from mouselift.render import render
 
 PANEL_SAMPLES = 4
-TAIL_MISSED_SHARE = 0.5  # of the photographs that the framing estimator learns from
 WHITE = (1.0, 1.0, 1.0)
 
 
@@ -208,60 +206,6 @@ class GeneratorTask:
         return {name: float(torch.cat(values).nanmean()) for name, values in scores.items()}, torch.cat(
             rows[:PANEL_SAMPLES], dim=1
         )
-
-
-# ---- framing estimator
-
-
-class FramingTask:
-    """Camera elevation and frame width from one framed picture."""
-
-    better = "minus_elevation_error_deg"
-
-    def __init__(self, model: FramingEstimatorConfig, *, bf16: bool) -> None:
-        self.model = FramingEstimator(model)
-        self.bf16 = bf16
-
-    def loss(self, samples: Sequence[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Absolute errors: elevation in units of 30 degrees, and of the log of the half-width."""
-        views = Views.stack([self._framed(sample, generator) for sample in samples])
-        views = photometric_jitter(views, generator).to(next(self.model.parameters()).device)
-        elevation, half_width = self.model(views)
-        true_elevation, true_half_width = (t.squeeze(1) for t in framing_of(views))
-        elevation_error = (elevation - true_elevation).abs().mean()
-        width_error = (half_width / true_half_width).log().abs().mean()
-        figures = {
-            "elevation_error_deg": float(elevation_error.detach()),
-            "width_error": float(width_error.detach()),
-        }
-        return elevation_error / 30 + 3 * width_error, figures
-
-    @staticmethod
-    def _framed(sample: Sample, generator: torch.Generator) -> Views:
-        on_rig, free = split_rig_and_free(sample.views)
-        view = sample.views[random_subset(free or on_rig, 1, generator)]
-        tail_missed = bool(torch.rand((), generator=generator) < TAIL_MISSED_SHARE)
-        return photographed_without_tail(view, generator) if tail_missed else view
-
-    def validate(self, model: FramingEstimator, samples: Sequence[Sample]) -> tuple[dict[str, float], Tensor]:
-        """Mean absolute errors over all free views of held-out mice."""
-        elevation_errors, width_errors, shown = [], [], []
-        for sample in samples:
-            on_rig, free = split_rig_and_free(sample.views)
-            views = sample.views[free or on_rig]
-            views = views.reshape(len(views.cameras), 1)
-            elevation, half_width = model(views)
-            true_elevation, true_half_width = (t.squeeze(1) for t in framing_of(views))
-            elevation_errors.append((elevation - true_elevation).abs())
-            width_errors.append((half_width / true_half_width).log().abs())
-            shown.append(rearrange(views.over(torch.ones(3)).images[:6], "b 1 c h w -> c h (b w)"))
-        error = float(torch.cat(elevation_errors).mean())
-        figures = {
-            "elevation_error_deg": error,
-            "minus_elevation_error_deg": -error,
-            "width_error": float(torch.cat(width_errors).mean()),
-        }
-        return figures, torch.cat(shown[:PANEL_SAMPLES], dim=1)
 
 
 def _strip(truth: Float[Tensor, "v 3 h w"], made: Float[Tensor, "v 3 h w"]) -> Float[Tensor, "3 h2 w2"]:

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mouselift.synth.body import joint_frames, procedural_mouse
+from mouselift.body.mesh import joint_frames, procedural_mouse
+from mouselift.body.skeleton import INDEX, JOINTS, LEAVES
 from mouselift.synth.ground import TAIL_CLEARANCE_MM, between, stand
 from mouselift.synth.pose import BEHAVIOURS, Build, Pose, PosePrior, rotation_matrices, sample_build
-from mouselift.synth.skeleton import INDEX, JOINTS, LEAVES
 
 unit_vectors = st.integers(0, 10_000).map(
     lambda seed: (lambda v: v / np.linalg.norm(v))(np.random.default_rng(seed).normal(size=3))

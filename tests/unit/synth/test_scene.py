@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from mouselift.body.skeleton import KEYPOINTS
 from mouselift.geometry.rigs import RIG_RADIUS, azimuth_elevation_deg
 from mouselift.synth import FurConfig, SynthConfig, SynthSample, synthesize_animal, synthesize_sample
 from mouselift.synth.coat import COATS, linear_from_srgb, sample_coat, srgb_from_linear
 from mouselift.synth.light import direction, visibility
 from mouselift.synth.scene import SCENE_PER_MM, framed_cameras
-from mouselift.synth.skeleton import KEYPOINTS
 
 CONFIG = SynthConfig(size_px=96, fur=FurConfig(num_hairs=12_000, num_skin=10_000))
 SEEDS = range(6)

@@ -4,7 +4,7 @@ import csv
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mouselift.body.build import Build
+from mouselift.body.skeleton import JOINTS, KEYPOINTS
 from mouselift.config import load_config
 from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import Sample, sample_folder_name, write_dataset, write_sample
@@ -20,12 +22,13 @@ from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity, Views
 from mouselift.geometry.rigs import orbit
 from mouselift.models.checkpoint_io import save_weights
-from mouselift.models.framing_estimator import FramingEstimatorConfig
 from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
+from mouselift.models.pose_estimator import PoseEstimatorConfig
 from mouselift.train.loop import RunConfig, TrainingError, learning_rate, sample_indices, train
+from mouselift.train.pose_task import PoseTask, PoseTaskConfig, pose_code
 from mouselift.train.run import TrainConfig, build_task, run_training
-from mouselift.train.tasks import FramingTask, GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
+from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
 SIZE = 32
 RUN = RunConfig(
@@ -33,6 +36,7 @@ RUN = RunConfig(
     batch_size=2,
     accumulation=2,
     warmup_steps=2,
+    skip_norm=1e5,  # random weights and tiny data
     log_every=5,
     validate_every=5,
     validation_samples=2,
@@ -64,7 +68,11 @@ def dataset(tmp_path_factory) -> Path:
             Views(images=colour, masks=masks, cameras=cameras),
             sample_id=name,
             frame_index=index,
-            scene_from_world=Similarity.identity(),
+            scene_from_world=Similarity(scale=torch.tensor(0.01), rotation=torch.eye(3), translation=torch.zeros(3)),
+            extra={
+                "body_pose": {"axis_angle_rad": [[0.02 * index] * 3] * len(JOINTS), "build": asdict(Build())},
+                "keypoints_scene": [[0.1, 0.0, 0.0]] * len(KEYPOINTS),
+            },
         )
     write_dataset(root, {"train": names[:4], "val": names[4:]}, {})
     return root
@@ -82,13 +90,13 @@ def gslrm_task() -> GSLRMTask:
     return GSLRMTask(model, GSLRMTaskConfig(), bf16=False)
 
 
-def framing_task() -> FramingTask:
+def pose_task() -> PoseTask:
     torch.manual_seed(0)
-    model = FramingEstimatorConfig(size_px=32, width=64, head_dim=32, num_layers=1)
-    return FramingTask(model, bf16=False)
+    model = PoseEstimatorConfig(size_px=32, width=48, head_dim=24, image_layers=1, pose_layers=1)
+    return PoseTask(model, PoseTaskConfig(), bf16=False)
 
 
-TASKS = {"generator": generator_task, "gslrm": gslrm_task, "framing": framing_task}
+TASKS = {"generator": generator_task, "gslrm": gslrm_task, "pose": pose_task}
 
 
 def run(task, dataset: Path, folder: Path, config: RunConfig = RUN):
@@ -198,13 +206,34 @@ def test_a_run_starts_from_given_weights(dataset: Path, tmp_path: Path) -> None:
     config = load_config(
         TrainConfig,
         None,
-        [f"data.root={dataset}", "framing.run.steps=1", "framing.run.validation_samples=1", "framing.run.batch_size=2"],
+        [
+            f"data.root={dataset}",
+            "pose.run.steps=1",
+            "pose.run.validation_samples=1",
+            "pose.run.batch_size=2",
+            "pose.model.size_px=32",
+            "pose.model.width=48",
+            "pose.model.head_dim=24",
+        ],
     )
-    run_training("framing", config, tmp_path / "first")
+    run_training("pose", config, tmp_path / "first")
     weights = tmp_path / "first" / "final.safetensors"
-    again = replace(
-        config, framing=replace(config.framing, run=replace(config.framing.run, initial_weights=str(weights)))
-    )
-    started = build_task("framing", again).model.state_dict()
+    again = replace(config, pose=replace(config.pose, run=replace(config.pose.run, initial_weights=str(weights))))
+    started = build_task("pose", again).model.state_dict()
     for key, value in load_file(weights).items():
         assert torch.equal(started[key], value)
+
+
+def test_codes_are_scaled_to_the_data_once(dataset: Path, tmp_path: Path) -> None:
+    samples = [MouseDataset(dataset, "train")[i] for i in range(4)]
+    task = pose_task()
+    task.scale_codes(samples)
+    codes = torch.stack([pose_code(s, s.views[[i]])[0] for s in samples for i in (8, 9)])
+    scaled = (codes - task.model.code_mean) / task.model.code_std
+    assert float(scaled.abs().mean()) < 2
+
+
+def test_a_dataset_without_poses_is_refused(dataset: Path) -> None:
+    sample = MouseDataset(dataset, "train")[0]
+    with pytest.raises(InputError, match="expected a synthetic sample that says its pose"):
+        pose_code(replace(sample, extra={}), sample.views[[8]])

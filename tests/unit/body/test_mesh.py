@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mouselift.synth.body import Body, Region, pose_body, procedural_mouse
+from mouselift.body.mesh import Body, Region, pose_body, procedural_mouse
+from mouselift.body.skeleton import INDEX, JOINTS, KEYPOINTS, rest_joints
 from mouselift.synth.mammal import mammal_body
-from mouselift.synth.skeleton import INDEX, JOINTS, KEYPOINTS, rest_joints
 
 IDENTITY = np.tile(np.eye(3, dtype=np.float32), (len(JOINTS), 1, 1))
 

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 from jaxtyping import Float, Int
 
-from mouselift.synth.skeleton import INDEX, JOINTS, PARENTS, rest_joints, rest_keypoints
+from mouselift.body.skeleton import INDEX, JOINTS, PARENTS, rest_joints, rest_keypoints
 
 NUM_INFLUENCES = 4  # joints that move one vertex
 
