@@ -79,6 +79,7 @@ def test_a_picture_becomes_a_whole_folder(tmp_path, monkeypatch, capsys, weights
     summary = json.loads((out / "summary.json").read_text())
     assert summary["num_gaussians"] == len(read_ply(out / "gaussians.ply"))
     assert summary["settings"]["unseen"] == way[1]
+    assert ("keypoints_scene" in summary) == (way[1] == "body")
     assert summary["settings"]["elevation_is"] == "estimated"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mouse.png", "out"]
 

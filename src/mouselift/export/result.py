@@ -8,9 +8,11 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from jaxtyping import Float
 
 import mouselift
 from mouselift.atomic import atomic_folder
+from mouselift.body.skeleton import KEYPOINTS
 from mouselift.errors import InputError
 from mouselift.export.film import turntable_frames, write_film
 from mouselift.export.picture import contact_sheet, write_png
@@ -79,6 +81,7 @@ def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
             "num_input_views": result.num_inputs,
             "num_context_views": len(result.context.cameras),
             "frame": "scene units, +Z up, the animal near the origin",
+            **_keypoints(result),
             "timings_s": {name: round(seconds, 3) for name, seconds in timings.items()},
             "total_s": round(sum(timings.values()), 3),
             "versions": {
@@ -91,8 +94,23 @@ def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
     return summary
 
 
+def _keypoints(result: Reconstruction) -> dict[str, Any]:
+    """The fitted body's keypoints by name, in scene units and, where the rig is calibrated, in its millimetres."""
+    points = result.keypoints_scene
+    if points is None:
+        return {}
+    found = {"keypoints_scene": _named(points)}
+    if result.scene_from_world is not None:
+        found["keypoints_world_mm"] = _named(result.scene_from_world.inverse().apply(points.double()).float())
+    return found
+
+
+def _named(points: Float[torch.Tensor, "22 3"]) -> dict[str, list[float]]:
+    return {name: [round(x, 4) for x in point] for name, point in zip(KEYPOINTS, points.tolist(), strict=True)}
+
+
 def _rows(result: Reconstruction) -> list[list[tuple[str, torch.Tensor]]]:
-    """Titled pictures: what was given, what was generated, and the Gaussians from the same cameras."""
+    """Titled pictures: what was given, what was made of it, and the Gaussians from the same cameras."""
     context: Views = result.context.over(torch.tensor(WHITE))
     rendered = render(result.gaussians, context.cameras, WHITE).image.clamp(0, 1)
     names = context.cameras.names or tuple(
@@ -101,7 +119,7 @@ def _rows(result: Reconstruction) -> list[list[tuple[str, torch.Tensor]]]:
     masks = [mask.expand(3, -1, -1) for mask in context.masks]
     return [
         [
-            (f"{name}: {'given' if i < result.num_inputs else 'generated'}", context.images[i])
+            (f"{name}: {'given' if i < result.num_inputs else 'made'}", context.images[i])
             for i, name in enumerate(names)
         ],
         [(f"{name}: alpha", masks[i]) for i, name in enumerate(names)],
