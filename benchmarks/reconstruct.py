@@ -21,32 +21,40 @@ import tyro
 from mouselift.export.result import write_result
 from mouselift.reconstruct import ReconstructConfig, reconstruct
 
+WAYS = {
+    "body": ReconstructConfig(device="cpu"),
+    "generator": ReconstructConfig(unseen="generator", device="cpu"),
+    "generator, 4 steps": ReconstructConfig(unseen="generator", steps=4, device="cpu"),
+}
 
-def benchmark(repeats: int = 3, steps: tuple[int, ...] = (1, 4, 16)) -> None:
+
+def benchmark(repeats: int = 3) -> None:
     """Measure.
 
     Args:
         repeats: After the first one.
-        steps: Of the generator.
     """
     picture = Path(str(resources.files("mouselift"))) / "assets" / "demo_mouse.jpg"
     columns: dict[str, list[dict[str, float]]] = {}
-    for count in steps:
-        runs = [_once(picture, count) for _ in range(repeats + 1)]
+    for name, config in WAYS.items():
+        runs = [_once(picture, config) for _ in range(repeats + 1)]
         if not columns:
-            columns["first"] = runs[:1]
-        columns[f"{count} steps"] = runs[1:]
-    stages = list(columns["first"][0])
+            columns["first (body)"] = runs[:1]
+        columns[name] = runs[1:]
+    stages = list(dict.fromkeys(stage for runs in columns.values() for stage in runs[0] if stage != "total"))
     lines = ["| stage (s) | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for stage in stages:
-        cells = [f"{statistics.median(run[stage] for run in runs):.2f}" for runs in columns.values()]
+    for stage in [*stages, "total"]:
+        cells = [
+            f"{statistics.median(run[stage] for run in runs):.2f}" if stage in runs[0] else "-"
+            for runs in columns.values()
+        ]
         lines.append(f"| {stage} | " + " | ".join(cells) + " |")
     sys.stdout.write(f"{_machine()}\n\n" + "\n".join(lines) + "\n")
 
 
-def _once(picture: Path, steps: int) -> dict[str, float]:
+def _once(picture: Path, config: ReconstructConfig) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        result = reconstruct(picture, config=ReconstructConfig(steps=steps, device="cpu"))
+        result = reconstruct(picture, config=config)
         summary = write_result(result, Path(folder) / "out")
     return {**summary["timings_s"], "total": summary["total_s"]}
 

@@ -9,6 +9,7 @@ a box is used, as a user would draw one, it is taken from the recording's own 2D
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import av
 import h5py
@@ -57,20 +58,25 @@ CASES = (
 )
 
 
-def make_gallery(data: Path, out: Path = Path("docs/results/real.png"), steps: int = 1, seed: int = 0) -> None:
+def make_gallery(
+    data: Path,
+    out: Path = Path("docs/results/real.png"),
+    unseen: Literal["body", "generator"] = "body",
+    seed: int = 0,
+) -> None:
     """Write the sheet.
 
     Args:
         data: Folder with both recordings.
         out: The picture.
-        steps: Of the generator.
-        seed: Of the generator.
+        unseen: Where the sides that a picture does not show come from.
+        seed: Of the reconstruction.
     """
     rows = []
     for case in CASES:
         picture = Picture(image=read_frame(data / case.video, case.frame), mask=None, source=data / case.video)
         box = None if case.tracks is None else box_of(data / case.tracks, case.frame, picture.image.shape)
-        result = reconstruct(picture, box=box, config=ReconstructConfig(steps=steps, seed=seed))
+        result = reconstruct(picture, box=box, config=ReconstructConfig(unseen=unseen, seed=seed))
         rows.append(row_of(case, result))
     contact_sheet(rows, out)
 

@@ -130,6 +130,7 @@ def evaluate(
     mean_samples: int = 256,
     limit: int | None = None,
     num_views: int = 1,
+    unseen: Literal["body", "generator"] = "body",
     steps: int = 1,
     refine: int = 80,
     seed: int = 0,
@@ -148,6 +149,7 @@ def evaluate(
         mean_samples: How many training samples the mean image is made of.
         limit: At most this many samples.
         num_views: Given views, 1 to 7: a photograph, and true views around it.
+        unseen: Where the sides that one photograph does not show come from.
         steps: Generator steps.
         refine: Steps of polishing.
         seed: Of the generator.
@@ -169,7 +171,7 @@ def evaluate(
     rows, pictures = evaluate_reconstruction(
         held_out,
         MouseDataset(training or dataset, "train", mean_samples),
-        config=ReconstructConfig(steps=steps, refine_steps=refine, seed=seed, device=device),
+        config=ReconstructConfig(unseen=unseen, steps=steps, refine_steps=refine, seed=seed, device=device),
         models=load_models(gslrm, generator, pose),
         num_views=num_views,
     )
