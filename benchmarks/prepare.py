@@ -28,7 +28,8 @@ from mouselift.data.plan import PrepareConfig
 from mouselift.data.recording import Recording, open_recording
 from mouselift.prepare import prepare
 
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+# Not `getrusage`: what it says of a new process begins with the memory of the one that started it.
+PEAK = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
 def main(recording: tyro.conf.Positional[Path], every: int = 1, repeats: int = 3, cpu: bool = False) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import mouselift
 from mouselift.atomic import remove_leftovers
-from mouselift.data.boxed import BoxedMask, MaskStore, boxed
+from mouselift.data.boxed import BoxedMask, MaskStore
 from mouselift.data.crop import CropMap, Needed, crop_maps, crop_part, what_is_needed
 from mouselift.data.layout import (
     CAMERA_FILE,
@@ -30,7 +30,7 @@ from mouselift.data.layout import (
     write_sample_pictures,
 )
 from mouselift.data.plan import Look, Plan, PrepareConfig, make_plan, virtual_cameras
-from mouselift.data.recording import Decoded, Recording, cut_bgra, read_frames, read_masks
+from mouselift.data.recording import Decoded, Recording, cut_bgra, read_boxed_masks, read_frames
 from mouselift.data.segments import Split, split_blocks
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity
@@ -172,8 +172,8 @@ def write_samples(work: SampleWork, names: Mapping[int, str], store: MaskStore |
 
 
 def _masks(work: SampleWork, instants: Sequence[int]) -> Iterator[list[BoxedMask]]:
-    for _, row in read_masks(work.recording, instants):
-        yield [boxed(row[k]) for k in work.planned.rig.order]
+    for _, row in read_boxed_masks(work.recording, instants):
+        yield [row[k] for k in work.planned.rig.order]
 
 
 def scene_from_z_up(scale: float, centre: Float[Tensor, "3"]) -> Similarity:

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from mouselift.data.boxed import MaskStore, boxed
-from mouselift.data.consistency import GOOD_IOU, diagnose, hull_iou
-from mouselift.data.recording import Recording, read_masks
+from mouselift.data.boxed import MaskStore
+from mouselift.data.consistency import FEW_RAYS, GOOD_IOU, diagnose, hull_iou
+from mouselift.data.recording import Recording, read_boxed_masks, read_masks
 from mouselift.data.recording.check import require_sound
 from mouselift.data.segments import find_joins, smooth_track
 from mouselift.data.subject import MIN_VIEWS
@@ -223,7 +223,7 @@ def survey_stretch(
         witnesses: As in `survey_masks`.
         progress: Show a bar.
     """
-    masks = ((index, [boxed(row[i]) for i in rig.order]) for index, row in read_masks(recording, looked_at))
+    masks = ((index, [row[i] for i in rig.order]) for index, row in read_boxed_masks(recording, looked_at))
     with tqdm(
         masks, total=len(looked_at), desc="survey", unit="instant", disable=None if progress else True
     ) as bar:  # None: not where nobody looks
@@ -236,7 +236,7 @@ def require_consistent(recording: Recording, rig: Rig, survey: Survey, surveyor:
     Raises:
         InputError: With the figure and, when one change explains it, the likely cause.
     """
-    overlaps = {instant: hull_iou(masks, surveyor.cameras) for instant, masks in survey.evidence.items()}
+    overlaps = {instant: hull_iou(masks, surveyor.cameras, FEW_RAYS) for instant, masks in survey.evidence.items()}
     medians = torch.stack([*overlaps.values()]).median(0).values
     worst = int(medians.argmin())
     if float(medians[worst]) >= min_hull_iou:

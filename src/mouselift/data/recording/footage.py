@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from mouselift.data.boxed import BoxedMask
 from mouselift.data.recording.decoded import Decoded
 from mouselift.data.recording.pictures import PictureFolder, scan_pictures
 from mouselift.data.recording.video import Channels, Gap, VideoInfo, scan_video
@@ -88,6 +89,11 @@ class Footage:
         """As `read`, with colours that are converted when a part is cut out: `cut_bgra`."""
         for index, wanted in groupby(numbers, self._part_of):
             yield from self.parts[index].read_decoded((n - self.starts[index] for n in wanted), threads=threads)
+
+    def read_boxed(self, numbers: Iterable[int], *, threads: int = 0) -> Iterator[BoxedMask]:
+        """As `read` of masks, only what they show."""
+        for index, wanted in groupby(numbers, self._part_of):
+            yield from self.parts[index].read_boxed((n - self.starts[index] for n in wanted), threads=threads)
 
     def _part_of(self, number: int) -> int:
         return int(np.searchsorted(self.starts, number, side="right")) - 1

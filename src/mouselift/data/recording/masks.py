@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from mouselift.data.boxed import BoxedMask, PixelWindow
+
 MASK_THRESHOLD = 127  # of the stored luma: half way between background and foreground, in either colour range
 RAMP = 64  # grey values on each side of the threshold that count as an edge; the codec's ringing stays beyond
 _EDGE = ((np.arange(256) - MASK_THRESHOLD) / (2 * RAMP) * 255 + 127.5).clip(0, 255).round().astype(np.uint8)
@@ -23,10 +25,18 @@ def soft_mask(luma: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     Returns:
         0 background, 255 foreground.
     """
-    mask = np.zeros(luma.shape, np.uint8)
-    _, inside = cv2.threshold(luma, MASK_THRESHOLD - RAMP, 255, cv2.THRESH_BINARY)
-    left, top, width, height = cv2.boundingRect(inside)
-    if width:  # a mouse covers little of the picture: filter the box around it only
-        box = (slice(max(top - 1, 0), top + height + 1), slice(max(left - 1, 0), left + width + 1))
-        mask[box] = cv2.sepFilter2D(cv2.LUT(luma[box], _EDGE), -1, _BLUR, _BLUR, borderType=cv2.BORDER_REPLICATE)
-    return mask
+    return soft_box(luma).within(PixelWindow(0, 0, luma.shape[1], luma.shape[0]))
+
+
+def soft_box(luma: UInt8[np.ndarray, "h w"]) -> BoxedMask:
+    """As `soft_mask`: a mouse covers little of the picture, so only the box around it is filtered."""
+    height, width = luma.shape
+    rows = np.flatnonzero(luma.max(axis=1) > MASK_THRESHOLD - RAMP)
+    if not len(rows):
+        return BoxedMask(window=PixelWindow(0, 0, 0, 0), pixels=np.zeros((0, 0), np.uint8), width=width, height=height)
+    top, bottom = max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 2, height)  # the filter reaches a pixel farther
+    columns = np.flatnonzero(luma[top:bottom].max(axis=0) > MASK_THRESHOLD - RAMP)
+    left, right = max(int(columns[0]) - 1, 0), min(int(columns[-1]) + 2, width)
+    edge = cv2.LUT(luma[top:bottom, left:right], _EDGE)
+    pixels = cv2.sepFilter2D(edge, -1, _BLUR, _BLUR, borderType=cv2.BORDER_REPLICATE)
+    return BoxedMask(window=PixelWindow(left, top, right, bottom), pixels=pixels, width=width, height=height)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mouselift.data.boxed import BoxedMask, boxed
 from mouselift.data.picture import DECODE_ERRORS
 from mouselift.data.recording.video import Channels
 from mouselift.errors import InputError
@@ -60,6 +61,10 @@ class PictureFolder:
     def read_decoded(self, numbers: Iterable[int], *, threads: int = 0) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         """As `read` in RGB: pictures have no cheaper form."""
         return self.read(numbers, "rgb", threads=threads)
+
+    def read_boxed(self, numbers: Iterable[int], *, threads: int = 0) -> Iterator[BoxedMask]:
+        """As `read` of masks, only what they show."""
+        return (boxed(mask) for mask in self.read(numbers, "mask", threads=threads))
 
     def _read(self, path: Path, channels: Channels) -> UInt8[np.ndarray, "..."]:
         with _opened(path) as picture:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from mouselift.data.boxed import BoxedMask, PixelWindow, boxed
 from mouselift.data.recording.decoded import Decoded
 from mouselift.data.recording.record import Recording, ViewSource
 from mouselift.errors import InputError
@@ -73,17 +74,19 @@ def read_masks(recording: Recording, indices: Sequence[int]) -> Iterator[tuple[i
     Raises:
         InputError: A frame cannot be read, or a view has no masks.
     """
+    for index, row in read_boxed_masks(recording, indices):
+        yield index, tuple(mask.within(PixelWindow(0, 0, mask.width, mask.height)) for mask in row)
+
+
+def read_boxed_masks(recording: Recording, indices: Sequence[int]) -> Iterator[tuple[int, tuple[BoxedMask, ...]]]:
+    """As `read_masks`, only what they show: several times as fast.
+
+    Raises:
+        InputError: A frame cannot be read, or a view has no masks.
+    """
     if not recording.has_masks:
         raise InputError(f"{recording.root}: expected masks of every camera, found none")
-    numbers = recording.frame_numbers(indices)
-    threads = max(1, (os.cpu_count() or 1) // len(recording.views))
-    with ExitStack() as stack:
-        columns = [
-            stack.enter_context(Prefetched(_read_view_masks(view, [int(n) for n in numbers[:, v]], threads), PREFETCH))
-            for v, view in enumerate(recording.views)
-        ]
-        for index, *masks in zip(indices, *columns, strict=True):
-            yield int(index), tuple(masks)
+    yield from _side_by_side(recording, indices, _read_view_masks)
 
 
 def read_frames(recording: Recording, indices: Sequence[int]) -> Iterator[tuple[int, tuple[Decoded, ...]]]:
@@ -92,15 +95,24 @@ def read_frames(recording: Recording, indices: Sequence[int]) -> Iterator[tuple[
     Raises:
         InputError: A frame cannot be read.
     """
+    yield from _side_by_side(recording, indices, _read_view_frames)
+
+
+def _side_by_side(
+    recording: Recording,
+    indices: Sequence[int],
+    read: Callable[[ViewSource, list[int], int], Generator[Item, None, None]],
+) -> Iterator[tuple[int, tuple[Item, ...]]]:
+    """All views in step, a thread for each."""
     numbers = recording.frame_numbers(indices)
     threads = max(1, (os.cpu_count() or 1) // len(recording.views))
     with ExitStack() as stack:
         columns = [
-            stack.enter_context(Prefetched(_read_view_frames(view, [int(n) for n in numbers[:, v]], threads), PREFETCH))
+            stack.enter_context(Prefetched(read(view, [int(n) for n in numbers[:, v]], threads), PREFETCH))
             for v, view in enumerate(recording.views)
         ]
-        for index, *frames in zip(indices, *columns, strict=True):
-            yield int(index), tuple(frames)
+        for index, *row in zip(indices, *columns, strict=True):
+            yield int(index), tuple(row)
 
 
 def _read_view_frames(view: ViewSource, numbers: list[int], threads: int) -> Generator[Decoded, None, None]:
@@ -110,13 +122,13 @@ def _read_view_frames(view: ViewSource, numbers: list[int], threads: int) -> Gen
         raise InputError(f"camera {view.name}: {error}") from None
 
 
-def _read_view_masks(view: ViewSource, numbers: list[int], threads: int) -> Generator[Mask, None, None]:
+def _read_view_masks(view: ViewSource, numbers: list[int], threads: int) -> Generator[BoxedMask, None, None]:
     try:
         if view.masks is not None:
-            yield from view.masks.read(numbers, "mask", threads=threads)
+            yield from view.masks.read_boxed(numbers, threads=threads)
         else:
             for rgba in view.frames.read(numbers, "rgba", threads=threads):
-                yield np.ascontiguousarray(rgba[..., 3])
+                yield boxed(np.ascontiguousarray(rgba[..., 3]))
     except InputError as error:
         raise InputError(f"camera {view.name}: {error}") from None
 

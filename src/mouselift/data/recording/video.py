@@ -15,7 +15,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Int64, UInt8
 
-from mouselift.data.recording.masks import soft_mask
+from mouselift.data.boxed import BoxedMask
+from mouselift.data.recording.masks import soft_box, soft_mask
 from mouselift.errors import InputError
 
 Channels = Literal["rgb", "rgba", "mask"]
@@ -81,6 +82,17 @@ class VideoInfo:
     def read_decoded(self, numbers: Iterable[int], *, threads: int = 0) -> Iterator[VideoFrame]:
         """Decode these frames and convert nothing; see `read_video`."""
         return _read(self, numbers, lambda frame: frame, threads)
+
+    def read_boxed(self, numbers: Iterable[int], *, threads: int = 0) -> Iterator[BoxedMask]:
+        """Decode these frames as masks, only what they show; see `read_video`."""
+        reformatter = VideoReformatter()
+        return _read(self, numbers, lambda frame: _box(frame, reformatter), threads)
+
+
+def _box(frame: VideoFrame, reformatter: VideoReformatter) -> BoxedMask:
+    if not _has_luma_plane(frame):
+        frame = reformatter.reformat(frame, format="gray", threads=1)
+    return soft_box(_rows(frame)[:, : frame.width])
 
 
 def scan_video(path: Path | str) -> VideoInfo:
@@ -317,10 +329,14 @@ def _picture(frame: VideoFrame, channels: Channels, reformatter: VideoReformatte
     pixel_format, depth = PIXEL_FORMATS[channels]
     if channels != "mask" or not _has_luma_plane(frame):
         frame = reformatter.reformat(frame, format=pixel_format, threads=1)  # cameras already run side by side
-    plane: Any = frame.planes[0]  # offers the buffer protocol
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height]
-    pixels = np.ascontiguousarray(rows[:, : frame.width * depth])
+    pixels = np.ascontiguousarray(_rows(frame)[:, : frame.width * depth])
     return soft_mask(pixels) if channels == "mask" else pixels.reshape(frame.height, frame.width, depth)
+
+
+def _rows(frame: VideoFrame) -> UInt8[np.ndarray, "h bytes"]:
+    """Of the first plane."""
+    plane: Any = frame.planes[0]  # offers the buffer protocol
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height]
 
 
 def _has_luma_plane(frame: VideoFrame) -> bool:
