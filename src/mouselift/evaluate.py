@@ -57,7 +57,7 @@ def evaluate_reconstruction(
 ) -> tuple[list[Row], list[dict[str, Tensor]]]:
     """Reconstruct every held-out sample and compare with all of its other views.
 
-    From one free photograph, through the generator; or from the photograph and true views of the rig around it, spread
+    From one free photograph; or from the photograph and true views of the rig around it, spread
     evenly, straight through GS-LRM.
 
     Args:
@@ -86,7 +86,7 @@ def evaluate_reconstruction(
         given = sample.views[[chosen]].over(torch.tensor(WHITE))
         methods = {
             "mouselift": (out.image.clamp(0, 1), out.alpha),
-            "nearest_view": _nearest_view(given, truth),
+            "nearest_view": nearest_view(given, truth),
             "mean_image": _mean_image(mean, truth),
             "blank": (torch.ones_like(truth.images), torch.zeros_like(truth.masks)),
         }
@@ -95,7 +95,7 @@ def evaluate_reconstruction(
         angles = _angles_deg(sample, chosen, others)
         names = [sample.views.cameras.names[i] for i in others]
         for method, (images, alpha) in methods.items():
-            figures = _figures(images, alpha, truth)
+            figures = figures_of(images, alpha, truth)
             rows += [
                 Row(
                     sample=sample.sample_id,
@@ -168,7 +168,8 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _figures(images: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"], truth: Views) -> dict[str, Tensor]:
+def figures_of(images: Float[Tensor, "v 3 h w"], alpha: Float[Tensor, "v 1 h w"], truth: Views) -> dict[str, Tensor]:
+    """Every metric of pictures over white, one value for each view (V,)."""
     return {
         "psnr_fg": psnr_fg(images, truth.images, truth.masks),
         "ssim_fg": ssim_fg(images, truth.images, truth.masks),
@@ -196,8 +197,8 @@ def _shown_at(view: Views, half_width: float) -> tuple[Float[Tensor, "3 h w"], F
     return cut.images[0], cut.masks[0]
 
 
-def _nearest_view(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
-    """The input picture itself, at the scale of each wanted frame."""
+def nearest_view(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
+    """The input picture (1,) itself, at the scale of each wanted frame, over white."""
     shown = [_shown_at(given, float(width)) for width in half_widths(truth.cameras)]
     return torch.stack([image for image, _ in shown]), torch.stack([mask for _, mask in shown])
 
