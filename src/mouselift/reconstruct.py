@@ -102,11 +102,14 @@ class Reconstruction:
 
 
 @dataclass
-class _Clock:
+class Clock:
+    """Seconds of each stage, in order."""
+
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
@@ -133,7 +136,7 @@ def reconstruct(
         InputError: The picture, mask or box cannot be used; the message says why.
     """
     config = config or ReconstructConfig()
-    clock = _Clock()
+    clock = Clock()
     with clock.stage("read"):
         given = (
             picture
@@ -173,19 +176,11 @@ def reconstruct_sample(
         InputError: An index is out of range, or a chosen view shows nothing.
     """
     config = config or ReconstructConfig()
-    count = len(sample.views.cameras)
-    if not input_views or any(not 0 <= i < count for i in input_views):
-        raise InputError(f"sample {sample.sample_id}: expected input views among 0 to {count - 1}, found {input_views}")
-    clock = _Clock()
+    views = calibrated_views(sample, input_views)
+    clock = Clock()
     with clock.stage("load models"):
         device = resolve_device(config.device)
         models = (models or shipped_models()).to(device)
-    views = sample.views[input_views]
-    empty = [i for i, mask in zip(input_views, views.masks, strict=True) if float(mask.max()) < 0.5]
-    if empty:
-        raise InputError(f"sample {sample.sample_id}: expected the animal in every input view, found none in {empty}")
-    size = min(CALIBRATED_SIZE_PX, views.cameras.width)
-    views = views.resized(size, size)
     settings = {"sample": sample.sample_id, "input_views": input_views}
     if len(input_views) == 1:
         fitted = None
@@ -205,6 +200,23 @@ def reconstruct_sample(
     )
 
 
+def calibrated_views(sample: Sample, chosen: list[int]) -> Views:
+    """Views of a sample at the size at which several true ones are used.
+
+    Raises:
+        InputError: An index is out of range, or a chosen view shows nothing.
+    """
+    count = len(sample.views.cameras)
+    if not chosen or any(not 0 <= i < count for i in chosen):
+        raise InputError(f"sample {sample.sample_id}: expected input views among 0 to {count - 1}, found {chosen}")
+    views = sample.views[chosen]
+    empty = [i for i, mask in zip(chosen, views.masks, strict=True) if float(mask.max()) < 0.5]
+    if empty:
+        raise InputError(f"sample {sample.sample_id}: expected the animal in every input view, found none in {empty}")
+    size = min(CALIBRATED_SIZE_PX, views.cameras.width)
+    return views.resized(size, size)
+
+
 def resolve_device(name: str) -> str:
     """Turn "auto" into "cuda" or "cpu"; refuse a GPU that is not there."""
     if name == "auto":
@@ -221,7 +233,7 @@ def _framed(
     mask: Float[Tensor, "1 h w"],
     models: Models,
     config: ReconstructConfig,
-    clock: _Clock,
+    clock: Clock,
 ) -> tuple[Views, FittedBody | None, dict[str, Any]]:
     """Frame the animal, and give the frame the camera that was named or that the body in it tells."""
 
@@ -272,7 +284,7 @@ def _from_one_view(
     models: Models,
     config: ReconstructConfig,
     device: str,
-    clock: _Clock,
+    clock: Clock,
     settings: Mapping[str, Any],
     whole: Picture | None,
 ) -> Reconstruction:
@@ -302,7 +314,7 @@ def _from_one_view(
 
 
 def _from_body(
-    view: Views, fitted: FittedBody, config: ReconstructConfig, device: str, clock: _Clock
+    view: Views, fitted: FittedBody, config: ReconstructConfig, device: str, clock: Clock
 ) -> tuple[Gaussians, Views]:
     """Paint the body, then polish it on the picture; its own views keep the hidden sides as they are."""
     with clock.stage("paint"):
@@ -330,7 +342,7 @@ def _with_tail(view: Views, scene: Gaussians, fitted: FittedBody) -> Views:
 
 
 def _from_generator(
-    view: Views, models: Models, config: ReconstructConfig, device: str, clock: _Clock
+    view: Views, models: Models, config: ReconstructConfig, device: str, clock: Clock
 ) -> tuple[Gaussians, Views]:
     rig = mouse_rig(float(facing_azimuth_deg(view.cameras)[0]), size_px=SIZE_PX)
     with clock.stage("generate views"):
@@ -346,7 +358,7 @@ def _from_generator(
 
 
 def _lift(
-    context: Views, num_inputs: int, models: Models, config: ReconstructConfig, device: str, clock: _Clock
+    context: Views, num_inputs: int, models: Models, config: ReconstructConfig, device: str, clock: Clock
 ) -> Gaussians:
     with clock.stage("reconstruct Gaussians"), torch.no_grad():
         finer = CALIBRATED_FINER if num_inputs == len(context.cameras) else 1  # generated views hold no more detail

@@ -1,4 +1,4 @@
-"""Commands about models: `reconstruct`, `demo`, `train`, `evaluate`."""
+"""Commands about models: `reconstruct`, `refine`, `demo`, `train`, `evaluate`."""
 
 import sys
 from collections.abc import Mapping
@@ -85,6 +85,60 @@ def reconstruct(
         window = None if box is None else parse_box(box)
         result = reconstruct_picture(picture, mask=mask, box=window, config=config, models=models)
     _report(write_result(result, out), out)
+
+
+@app.command
+def refine(
+    sample: Positional[Path],
+    /,
+    *,
+    out: Out,
+    input_views: str | None = None,
+    init: str = "hull",
+    steps: int = 400,
+    opacity_weight: float = 0.0,
+    scale_weight: float = 0.0,
+    prune_every: int = 100,
+    device: str = "auto",
+    gslrm: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Fit a 3D Gaussian model to the calibrated views of one instant, by gradient.
+
+    Args:
+        sample: A sample folder of a dataset, with its cameras.
+        out: Folder for gaussians.ply, turntable.mp4, views.png, viewer.html and summary.json; with left_out.png when
+            the sample has views that were not given.
+        input_views: Which views to fit to, as in 0,1,2; all of them when not given. The others are compared with.
+        init: Where to start: hull, gslrm, or a file of Gaussians.
+        steps: Of the fit.
+        opacity_weight: Of the mean opacity in what is minimised: makes what is not needed fade.
+        scale_weight: Of the mean width, scene units: keeps Gaussians small.
+        prune_every: Steps between two rounds of pruning of what no view needs; 0 for none.
+        device: auto, cpu or cuda.
+        gslrm: Other weights than the shipped ones, for --init gslrm.
+        overwrite: Replace an output folder that has something in it.
+    """
+    from mouselift.data.layout import read_sample
+    from mouselift.export.result import check_output, write_result
+    from mouselift.models.bundled import load_models
+    from mouselift.optimise import OptimiseConfig, compare_left_out, optimise_sample
+
+    check_output(out, overwrite)
+    config = OptimiseConfig(
+        init=init,
+        steps=steps,
+        opacity_weight=opacity_weight,
+        scale_weight=scale_weight,
+        prune_every=prune_every,
+        device=device,
+    )
+    read = read_sample(sample)
+    chosen = list(range(len(read.views.cameras))) if input_views is None else parse_views(input_views)
+    models = None if gslrm is None else load_models(gslrm)
+    result = optimise_sample(read, chosen, config=config, models=models, progress=True)
+    left_out = compare_left_out(read, chosen, {"refine": result.gaussians})
+    _report(write_result(result, out, left_out), out)
 
 
 @app.command
@@ -193,5 +247,8 @@ def parse_views(text: str) -> list[int]:
 def _report(summary: Mapping[str, Any], out: Path) -> None:
     lines = [f"{summary['num_gaussians']:,} Gaussians in {summary['total_s']:.1f} s"]
     lines += [f"  {seconds:7.2f} s  {stage}" for stage, seconds in summary["timings_s"].items()]
+    for view, ways in summary.get("left_out", {}).items():
+        lines += [f"view {view} left out:"]
+        lines += [f"  {way:14} {v['psnr_fg']:6.2f} dB, IoU {v['iou_alpha']:.3f}" for way, v in ways.items()]
     lines += [f"results in {out}:"] + [f"  {path.name}" for path in sorted(out.iterdir())]
     sys.stdout.write("\n".join(lines) + "\n")

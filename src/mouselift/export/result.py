@@ -19,6 +19,7 @@ from mouselift.export.picture import contact_sheet, write_png
 from mouselift.export.ply import write_ply
 from mouselift.export.viewer_html import write_viewer_html
 from mouselift.geometry import Views
+from mouselift.optimise import LeftOut
 from mouselift.reconstruct import Reconstruction
 from mouselift.render import render
 
@@ -43,12 +44,13 @@ def check_output(out: Path, overwrite: bool) -> None:
         raise InputError(f"expected permission to write {out}, found none in {place}")
 
 
-def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
+def write_result(result: Reconstruction, out: Path, left_out: LeftOut | None = None) -> dict[str, Any]:
     """Write every file of a reconstruction.
 
     Args:
         result: What was reconstructed.
         out: The folder, replaced if it exists (`check_output` is the guard).
+        left_out: Views that were not given: their figures go into the summary, their pictures into left_out.png.
 
     Returns:
         What `summary.json` holds.
@@ -66,6 +68,8 @@ def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
         contact_sheet(_rows(result), folder / "views.png")
         if result.picture is not None and result.picture.mask is not None:
             write_png(result.picture.mask.expand(3, -1, -1), folder / "mask.png")
+        if left_out is not None:
+            contact_sheet(_left_out_rows(left_out), folder / "left_out.png")
         timed("write views.png", started)
         started = perf_counter()
         frames = turntable_frames(result.gaussians, num_frames=FILM_FRAMES, size_px=FILM_SIZE_PX)
@@ -82,6 +86,7 @@ def write_result(result: Reconstruction, out: Path) -> dict[str, Any]:
             "num_context_views": len(result.context.cameras),
             "frame": "scene units, +Z up, the animal near the origin",
             **_keypoints(result),
+            **({} if left_out is None else {"left_out": _left_out_figures(left_out)}),
             "timings_s": {name: round(seconds, 3) for name, seconds in timings.items()},
             "total_s": round(sum(timings.values()), 3),
             "versions": {
@@ -107,6 +112,36 @@ def _keypoints(result: Reconstruction) -> dict[str, Any]:
 
 def _named(points: Float[torch.Tensor, "22 3"]) -> dict[str, list[float]]:
     return {name: [round(x, 4) for x in point] for name, point in zip(KEYPOINTS, points.tolist(), strict=True)}
+
+
+def _left_out_figures(left_out: LeftOut) -> dict[str, Any]:
+    """View -> way -> metric -> value."""
+    return {
+        name: {
+            way: {metric: round(float(values[k]), 4) for metric, values in figures.items()}
+            for way, figures in left_out.figures.items()
+        }
+        for k, name in enumerate(_names(left_out.truth))
+    }
+
+
+def _left_out_rows(left_out: LeftOut) -> list[list[tuple[str, torch.Tensor]]]:
+    """A row for each view: the truth, and what each way makes of it."""
+    figures = _left_out_figures(left_out)
+    return [
+        [
+            (f"{name}: left out", left_out.truth.images[k]),
+            *(
+                (f"{way}: {values['psnr_fg']:.1f} dB, IoU {values['iou_alpha']:.2f}", left_out.pictures[way][k])
+                for way, values in figures[name].items()
+            ),
+        ]
+        for k, name in enumerate(figures)
+    ]
+
+
+def _names(views: Views) -> tuple[str, ...]:
+    return views.cameras.names or tuple(f"view {k}" for k in range(len(views.cameras)))
 
 
 def _rows(result: Reconstruction) -> list[list[tuple[str, torch.Tensor]]]:

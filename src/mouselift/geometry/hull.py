@@ -6,9 +6,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mouselift.geometry.cameras import Cameras
+from mouselift.geometry.gaussians import Gaussians
+from mouselift.geometry.rays import camera_rays
+from mouselift.geometry.sh import dc_from_rgb
+from mouselift.geometry.views import Views
 
 MIN_SEEN_SHARE = 0.5  # of the cameras: what no more of them have in their pictures is not where they look
 SURFACE_LEVEL = 0.5  # of the largest occupancy on a ray: where it enters the hull
+SURFACE_OPACITY = 0.9  # of a Gaussian that stands for a pixel
+SURFACE_SAMPLES = 64  # along each ray
+MIN_SURFACE_OCCUPANCY = 0.3  # of the hull on a pixel's ray: the silhouettes agree that something is there
 
 
 def carve(
@@ -154,3 +161,31 @@ def voxel_grid(
     """
     steps = (torch.arange(resolution, dtype=centre.dtype, device=centre.device) + 0.5) * (2 / resolution) - 1
     return centre + half_extent * torch.cartesian_prod(steps, steps, steps)
+
+
+def hull_gaussians(views: Views, footprint: float = 0.5, half_depth: float = 1.0) -> Gaussians:
+    """The surface of the visual hull, one Gaussian for each pixel of a mask, in its colour.
+
+    Args:
+        views: (V,) pinhole, the subject about the origin.
+        footprint: Standard deviation of a Gaussian, in widths of its pixel.
+        half_depth: How far before and behind the point nearest to the origin a ray looks for the hull.
+
+    Returns:
+        By view, row and column; none where the silhouettes have nothing in common.
+    """
+    inside = views.masks[:, 0] > 0.5
+    origins, directions = (rays[inside] for rays in camera_rays(views.cameras))
+    nearest = -(origins * directions).sum(-1)
+    near, far = nearest - half_depth, nearest + half_depth
+    entry, occupancy = enter_hull(origins, directions, near, far, views.masks, views.cameras, samples=SURFACE_SAMPLES)
+    width_at_unit = (1 / views.cameras.K[:, 0, 0])[:, None, None].expand_as(inside)[inside]
+    means = origins + entry[:, None] * directions
+    scene = Gaussians(
+        means=means,
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).to(means).repeat(len(means), 1),
+        scales=(footprint * entry * width_at_unit)[:, None].repeat(1, 3),
+        opacities=torch.full_like(entry, SURFACE_OPACITY),
+        sh=dc_from_rgb(views.images.movedim(1, -1)[inside])[:, None],
+    )
+    return scene.select((occupancy > MIN_SURFACE_OCCUPANCY) & (entry > 0))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mouselift.geometry import Cameras, camera_rays
-from mouselift.geometry.hull import carve, carve_inside, enter_hull, voxel_grid
+from mouselift.geometry import Cameras, Views, camera_rays
+from mouselift.geometry.hull import carve, carve_inside, enter_hull, hull_gaussians, voxel_grid
 from mouselift.geometry.rigs import orbit
 
 RADIUS = 0.5
@@ -86,3 +86,23 @@ def test_looking_at_one_camera_after_the_other_gives_the_same(lens: tuple[float,
     expected = carve(points, masks, cameras) > 0.5
     assert 50 < int(expected.sum()) < len(points) - 50
     assert torch.equal(carve_inside(points, masks, cameras, 0.5), expected)
+
+
+def test_gaussians_of_the_hull_lie_on_it_in_the_colour_and_width_of_their_pixels() -> None:
+    masks = ball_masks(RIG)
+    colour = torch.tensor([0.9, 0.5, 0.1])
+    views = Views(images=colour[:, None, None].expand(len(RIG), 3, 96, 96), masks=masks, cameras=RIG)
+    scene = hull_gaussians(views, footprint=1.0)
+    assert len(scene) == pytest.approx(int((masks > 0.5).sum()), rel=0.02)
+    near = scene.means[:, :2].norm(dim=-1) < 0.6  # what a ring of cameras carves well
+    assert float((scene.means.norm(dim=-1)[near] - RADIUS).abs().median()) < 0.03
+    torch.testing.assert_close(scene.rgb, colour.expand_as(scene.rgb))
+    width_px = scene.scales[:, 0] * RIG.K[0, 0, 0] / (RIG.centres[0].norm() - RADIUS)
+    assert float(width_px.median()) == pytest.approx(1, abs=0.1)
+
+
+def test_silhouettes_with_nothing_in_common_have_no_hull() -> None:
+    masks = torch.zeros(len(RIG), 1, 96, 96)
+    masks[::2, :, :20, :20] = masks[1::2, :, -20:, -20:] = 1
+    views = Views(images=torch.rand(len(RIG), 3, 96, 96), masks=masks, cameras=RIG)
+    assert len(hull_gaussians(views)) == 0
