@@ -106,7 +106,8 @@ def _keypoints(result: Reconstruction) -> dict[str, Any]:
         return {}
     found = {"keypoints_scene": _named(points)}
     if result.scene_from_world is not None:
-        found["keypoints_world_mm"] = _named(result.scene_from_world.inverse().apply(points.double()).float())
+        world_from_scene = result.scene_from_world.inverse()
+        found["keypoints_world_mm"] = _named(world_from_scene.apply(points.to(world_from_scene.translation)))
     return found
 
 
