@@ -1,7 +1,7 @@
 """A camera left out of a calibrated rig: what a fit by gradient shows there, beside a network and trivial baselines.
 
     mouselift prepare RECORDING -o DATASET max_samples=10
-    python benchmarks/refine.py --dataset DATASET --instants 6 --cameras 2
+    python benchmarks/refine.py --dataset DATASET --instants 6 --cameras 2 --fit.steps 400
 
 Prints a Markdown table: PSNR over the animal and IoU of the silhouette in the cameras left out, as means over instants
 with the standard deviation between instants, the best and the worst; seconds of each fit, the median; Gaussians.
@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,8 @@ from mouselift.geometry import Gaussians
 from mouselift.models.bundled import shipped_models
 from mouselift.optimise import OptimiseConfig, compare_left_out, optimise_sample
 from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
+
+DEFAULT = OptimiseConfig(device="cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,9 @@ def benchmark_refine(
     dataset: Path,
     instants: int = 6,
     cameras: int = 2,
-    steps: int = 400,
     first: int = 0,
-    opacity_weight: float = 0.0,
-    scale_weight: float = 0.0,
+    fit: OptimiseConfig = DEFAULT,
+    fits_only: bool = False,
     pictures: Path | None = None,
 ) -> None:
     """Measure.
@@ -53,10 +54,9 @@ def benchmark_refine(
         dataset: Made by `mouselift prepare`; both of its splits are used, as nothing here is trained.
         instants: How many, spread evenly.
         cameras: How many are left out of each instant, one at a time; another set in each instant.
-        steps: Of the fits.
         first: Instants to leave aside at the beginning, those that settings were chosen on.
-        opacity_weight: See `OptimiseConfig`.
-        scale_weight: See `OptimiseConfig`.
+        fit: How to fit; where it starts is the benchmark's.
+        fits_only: Leave out the network's own results.
         pictures: A sheet of the first camera left out of each instant.
     """
     folders = sorted([*list_samples(dataset, "train"), *list_samples(dataset, "val")])[first:]
@@ -70,7 +70,7 @@ def benchmark_refine(
         for turn in range(cameras):
             view = (number + turn * count // cameras) % count
             given = [i for i in range(count) if i != view]
-            made = {way: _timed(way_of) for way, way_of in _ways(sample, given, steps, opacity_weight, scale_weight)}
+            made = {way: _timed(way_of) for way, way_of in _ways(sample, given, fit, fits_only)}
             compared = compare_left_out(sample, given, {way: scene for way, (scene, _) in made.items()})
             if compared is None:
                 continue  # the animal is not in this camera's picture
@@ -90,8 +90,8 @@ def benchmark_refine(
                 truth = (f"{folder.name}, camera {compared.truth.cameras.names[0]}", compared.truth.images[0])
                 rows.append([truth, *((f"{w}: {db:.1f} dB", compared.pictures[w][0]) for w, db in shown.items())])
     sys.stdout.write(
-        f"{dataset.name}: {len(chosen)} instants x {cameras} cameras left out, {steps} steps, opacity weight "
-        f"{opacity_weight:g}, scale weight {scale_weight:g}; "
+        f"{dataset.name}: {len(chosen)} instants x {cameras} cameras left out; {fit.steps} steps, weights of opacity "
+        f"{fit.opacity_weight:g} and scale {fit.scale_weight:g}, pruned every {fit.prune_every} steps; "
         f"{platform.machine()}, {torch.get_num_threads()} threads\n\n" + _table(scores)
     )
     if pictures is not None:
@@ -99,24 +99,18 @@ def benchmark_refine(
 
 
 def _ways(
-    sample: Sample, given: list[int], steps: int, opacity_weight: float, scale_weight: float
+    sample: Sample, given: list[int], fit: OptimiseConfig, fits_only: bool
 ) -> list[tuple[str, Callable[[], Gaussians]]]:
-    def fitted(init: str, count: int = steps) -> Callable[[], Gaussians]:
-        config = OptimiseConfig(
-            init=init, steps=count, opacity_weight=opacity_weight, scale_weight=scale_weight, device="cpu"
-        )
-        return lambda: optimise_sample(sample, given, config=config).gaussians
+    def fitted(init: str) -> Callable[[], Gaussians]:
+        return lambda: optimise_sample(sample, given, config=replace(fit, init=init)).gaussians
 
     def network(refine_steps: int) -> Callable[[], Gaussians]:
-        config = ReconstructConfig(refine_steps=refine_steps, device="cpu")
+        config = ReconstructConfig(refine_steps=refine_steps, device=fit.device)
         return lambda: reconstruct_sample(sample, given, config=config).gaussians
 
-    return [
-        ("GS-LRM alone", network(0)),
-        ("reconstruct", network(ReconstructConfig().refine_steps)),
-        ("refine from hull", fitted("hull")),
-        ("refine from gslrm", fitted("gslrm")),
-    ]
+    networks = [("GS-LRM alone", network(0)), ("reconstruct", network(ReconstructConfig().refine_steps))]
+    fits = [("refine from hull", fitted("hull")), ("refine from gslrm", fitted("gslrm"))]
+    return fits if fits_only else networks + fits
 
 
 def _timed(make: Callable[[], Gaussians]) -> tuple[Gaussians, float]:
