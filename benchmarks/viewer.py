@@ -1,7 +1,7 @@
 """Our page beside viser's, in headless Chromium without a graphics card: size, exactness, speed.
 
     pip install viser && apt-get install chromium
-    python benchmarks/viewer.py --pictures /tmp/pages
+    python benchmarks/viewer.py --pictures pages
 
 Two furry balls, one before the other, of several numbers of Gaussians: as our renderer, our page, viser's exported page
 (`as_html`, opened as a file) and viser's served page draw them. Agreement is counted in a square in the middle, against
