@@ -89,9 +89,7 @@ def fit_body(
     camera = picture_camera(view.cameras)
     with torch.no_grad():
         likely = codes[_silhouette_ious(codes, view, camera, SCORE_SIZE_PX).topk(AVERAGED).indices]
-    code = likely.mean(0, keepdim=True)
-    if steps:
-        code = _follow_silhouette(code, view, camera, estimator.code_std.to("cpu"), steps)
+    code = _follow_silhouette(likely.mean(0, keepdim=True), view, camera, estimator.code_std.to("cpu"), steps)
     with torch.no_grad():
         iou = _silhouette_ious(code, view, camera, FIT_SIZE_PX)
     return FittedBody(seen=decode(code[0]), code=code[0], silhouette_iou=float(iou[0]))

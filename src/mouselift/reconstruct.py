@@ -53,7 +53,7 @@ class ReconstructConfig:
     steps: int = 1
     """Steps of the generator, 1 to 50: one gives the smoothest, most probable views, more give sharper ones."""
     refine_steps: int = 80
-    """Steps of polishing the Gaussians on the input view(s) and, with less weight, on the made ones."""
+    """Steps of polishing the Gaussians on the input view(s) and on the made ones, which keep the hidden sides."""
     seed: int = 0
     elevation_deg: float | None = None
     """Of the camera above the horizontal plane through the animal; estimated from the picture when not given."""

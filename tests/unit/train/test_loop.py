@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mouselift.body.build import Build
+from mouselift.body.code import CODE_DIM, decode, encode
 from mouselift.body.skeleton import JOINTS, KEYPOINTS
 from mouselift.config import load_config
 from mouselift.data.dataset import MouseDataset
@@ -224,13 +225,17 @@ def test_a_run_starts_from_given_weights(dataset: Path, tmp_path: Path) -> None:
         assert torch.equal(started[key], value)
 
 
-def test_codes_are_scaled_to_the_data_once(dataset: Path, tmp_path: Path) -> None:
+def test_codes_are_scaled_to_the_data(dataset: Path) -> None:
     samples = [MouseDataset(dataset, "train")[i] for i in range(4)]
     task = pose_task()
     task.scale_codes(samples)
-    codes = torch.stack([pose_code(s, s.views[[i]])[0] for s in samples for i in (8, 9)])
-    scaled = (codes - task.model.code_mean) / task.model.code_std
-    assert float(scaled.abs().mean()) < 2
+    codes = [pose_code(s, s.views[[i]])[0] for s in samples for i in (8, 9)]  # the free views
+    both = torch.stack(codes + [encode(decode(code).mirrored()) for code in codes])
+    scaled = (both - task.model.code_mean) / task.model.code_std
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(CODE_DIM), atol=1e-3, rtol=0)
+    varies = both.std(0) > 2e-3
+    assert int(varies.sum()) > 10
+    torch.testing.assert_close(scaled.std(0)[varies], torch.ones(int(varies.sum())), atol=1e-2, rtol=0)
 
 
 def test_a_dataset_without_poses_is_refused(dataset: Path) -> None:
