@@ -44,7 +44,7 @@ def load_gslrm(source: str | Path | StateDict, head_dim: int = 64) -> GSLRM:
     width, patch_columns = _shape(state, "patch_embedder.1.weight", where)
     num_free, _ = _shape(state, "gaussian_position_embeddings", where)
     channels, _ = _shape(state, "gaussian_upsampler.linear.weight", where)
-    habits = _habits(source)
+    habits = _habits(source, ("skip_empty_patches", "start_from_hull", "context_size_px"))
     inputs = RAY_CHANNELS + (HULL_CHANNELS if habits.get("start_from_hull") else 0)
     try:
         config = GSLRMConfig(
@@ -71,6 +71,7 @@ def load_generator(source: str | Path | StateDict, head_dim: int = 64) -> Genera
             width=width,
             head_dim=head_dim,
             num_layers=_count_layers(state),
+            **_habits(source, ("relative_rays", "attention")),
         )
     except ValueError as error:
         raise InputError(f"{where}: expected the weights of a generator; {error}") from None
@@ -187,10 +188,10 @@ def _without_row_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return values
 
 
-def _habits(source: str | Path | StateDict) -> dict[str, Any]:
+def _habits(source: str | Path | StateDict, names: tuple[str, ...]) -> dict[str, Any]:
     """How some of our own weights were trained, which no tensor tells; published weights have no habits."""
     model = {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
-    return {key: model[key] for key in ("skip_empty_patches", "start_from_hull", "context_size_px") if key in model}
+    return {key: model[key] for key in names if key in model}
 
 
 def _shape(state: StateDict, key: str, where: str) -> tuple[int, int]:

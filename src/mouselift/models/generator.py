@@ -11,10 +11,11 @@ one step gives the conditional mean and more steps a sample.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,12 +41,20 @@ class GeneratorConfig:
     width: int = 256
     head_dim: int = 64
     num_layers: int = 8
+    relative_rays: bool = True
+    """Turn all cameras about the vertical until the input's stands at azimuth 0. Off is an ablation: rays stay in the
+    frame of the scene."""
+    attention: Literal["dense", "sparse"] = "dense"
+    """"dense": every token sees all views. "sparse": it sees the input view and its own, as FaceLift's published
+    diffusion does."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_dim:
             raise ValueError(f"{self.width=} is not a multiple of {self.head_dim=}")
         if min(self.patch_size_px, self.num_layers) < 1:
             raise ValueError(f"sizes of a generator must be positive: {self}")
+        if self.attention not in ("dense", "sparse"):
+            raise ValueError(f"expected the attention dense or sparse, found {self.attention!r}")
 
 
 class Generator(nn.Module):
@@ -86,9 +95,7 @@ class Generator(nn.Module):
             wanted: (B, V) pinhole cameras of the wanted views, same image size.
             bf16: Run the transformer in bfloat16.
         """
-        azimuth = facing_azimuth_deg(condition.cameras)  # (B, 1), broadcasts over views
-        input_rays = plucker_rays(turned_to(condition.cameras, azimuth))
-        target_rays = plucker_rays(turned_to(wanted, azimuth))
+        input_rays, target_rays = self._rays(condition.cameras, wanted)
         seen = encode_pixels(condition)
         shown, mirrored = (shown_at(seen, condition.cameras, wanted, mirror) for mirror in (False, True))
         with low_precision(noisy, bf16):
@@ -99,8 +106,9 @@ class Generator(nn.Module):
             asked = asked + self._places(wanted) + self.time_embedder(sinusoidal(time))[:, None, None]
             tokens = torch.cat([rearrange(t, "b v l d -> b (v l) d") for t in (given, asked)], dim=1)
             tokens = self.input_layer_norm(tokens.float())
+            visible = self._visible(wanted.batch_shape[1], given.shape[2], asked.shape[2], tokens.device)
             for layer in self.transformer_layers:
-                tokens = layer(tokens)
+                tokens = layer(tokens, visible)
             patches = self.pixel_decoder(tokens[:, given.shape[1] * given.shape[2] :])
         p = self.config.patch_size_px
         pixels = rearrange(
@@ -115,6 +123,23 @@ class Generator(nn.Module):
         paint, take = pixels.split([PIXEL_CHANNELS, 2], dim=2)
         take = take.sigmoid()
         return paint + take[:, :, :1] * shown + take[:, :, 1:] * mirrored
+
+    def _rays(self, given: Cameras, wanted: Cameras) -> tuple[Float[Tensor, "b 1 6 h w"], Float[Tensor, "b v 6 h2 w2"]]:
+        """Pluecker rays of the input view and of the wanted ones."""
+        if not self.config.relative_rays:
+            return plucker_rays(given), plucker_rays(wanted)
+        azimuth = facing_azimuth_deg(given)  # (B, 1), broadcasts over views
+        return plucker_rays(turned_to(given, azimuth)), plucker_rays(turned_to(wanted, azimuth))
+
+    def _visible(
+        self, num_wanted: int, num_given: int, num_asked: int, device: torch.device
+    ) -> Bool[Tensor, "l l"] | None:
+        """What each token may see with sparse attention: the input view and its own view."""
+        if self.config.attention == "dense":
+            return None
+        sizes = torch.tensor([num_given] + [num_asked] * num_wanted, device=device)
+        view = torch.repeat_interleave(torch.arange(num_wanted + 1, device=device), sizes)
+        return (view[None] == 0) | (view[None] == view[:, None])
 
     def _places(self, cameras: Cameras) -> Float[Tensor, "l d"]:
         """Fixed embeddings of the patches' places in a picture of this size."""

@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,10 +20,12 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.fc = nn.Linear(width, width, bias=False)
 
-    def forward(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        """Attend."""
+    def forward(
+        self, tokens: Float[Tensor, "b l d"], visible: Bool[Tensor, "l l"] | None = None
+    ) -> Float[Tensor, "b l d"]:
+        """Attend, where `visible` (query, key) says to; None stands for everywhere."""
         q, k, v = rearrange(self.to_qkv(tokens), "b l (three h d) -> three b h l d", three=3, h=self.num_heads)
-        return self.fc(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
+        return self.fc(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=visible), "b h l d -> b l (h d)"))
 
 
 class MLP(nn.Module):
@@ -50,9 +52,11 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, bias=False)
         self.mlp = MLP(width)
 
-    def forward(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        """Attention and MLP, each added to its input."""
-        tokens = tokens + self.attn(self.norm1(tokens))
+    def forward(
+        self, tokens: Float[Tensor, "b l d"], visible: Bool[Tensor, "l l"] | None = None
+    ) -> Float[Tensor, "b l d"]:
+        """Attention (where `visible` says to) and MLP, each added to its input."""
+        tokens = tokens + self.attn(self.norm1(tokens), visible)
         return tokens + self.mlp(self.norm2(tokens))
 
 

@@ -1,6 +1,7 @@
 """The multi-view generator: invariance, sampling, encoding, loss."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -147,3 +148,32 @@ def test_weights_round_trip(tmp_path) -> None:
     loaded = load_generator(tmp_path / "generator.safetensors", head_dim=32)
     assert loaded.config == TINY
     assert torch.equal(generate(loaded, photograph(), rig()).images, generate(model, photograph(), rig()).images)
+
+
+def test_with_sparse_attention_a_wanted_view_does_not_see_the_others() -> None:
+    view, cameras = photograph(), rig()
+    noise = torch.randn(1, 6, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    time = torch.full((1,), 0.5)
+    for attention, alone in (("sparse", True), ("dense", False)):
+        torch.manual_seed(0)
+        model = Generator(replace(TINY, attention=attention)).eval()
+        together = model(noise, time, view, cameras)[:, :2]
+        apart = model(noise[:, :2], time, view, cameras[:, :2])
+        assert torch.allclose(together, apart, atol=1e-5) == alone, attention
+
+
+def test_without_relative_rays_the_frame_of_the_scene_matters() -> None:
+    turn = quat_to_rotmat(torch.tensor([0.8, 0.0, 0.0, 0.6]))
+    turned = Similarity(scale=torch.ones(()), rotation=turn, translation=torch.zeros(3))
+    view, cameras = photograph(), rig()
+    torch.manual_seed(0)
+    model = Generator(replace(TINY, relative_rays=False)).eval()
+    here = generate(model, view, cameras)
+    there = generate(model, replace(view, cameras=view.cameras.transformed(turned)), cameras.transformed(turned))
+    assert not torch.allclose(here.images, there.images, atol=1e-3)
+
+
+def test_ablations_survive_the_weights_file(tmp_path: Path) -> None:
+    config = replace(TINY, relative_rays=False, attention="sparse")
+    save_weights(Generator(config), tmp_path / "w.safetensors", {"model": asdict(config)})
+    assert load_generator(tmp_path / "w.safetensors", head_dim=32).config == config
