@@ -135,7 +135,7 @@ def convert(
     degree: int | None = None,
     minimal: bool = False,
 ) -> None:
-    """Convert a file of Gaussians: .ply, .splat, .compressed.ply, .spz, .sog, .ksplat.
+    """Convert a file of Gaussians: .ply, .splat, .compressed.ply, .spz, .sog, .ksplat, .glb (for a mesh, see `mesh`).
 
     Args:
         source: The file to read.

@@ -12,16 +12,19 @@ from mouselift.errors import InputError
 from mouselift.export.packed import Packed, read_packed, write_packed
 from mouselift.export.ply import PlacedGaussians, Units, read_placed_ply, write_ply
 from mouselift.export.splat_file import read_splat, write_splat
+from mouselift.export.splat_glb import read_splat_glb, write_splat_glb
 from mouselift.geometry import Gaussians, Similarity
 from mouselift.geometry.sh import sh_degree
 
-SUFFIXES: dict[str, Packed | Literal["ply", "splat"]] = {
+Format = Packed | Literal["ply", "splat", "glb"]
+SUFFIXES: dict[str, Format] = {
     ".ply": "ply",
     ".compressed.ply": "compressed.ply",
     ".splat": "splat",
     ".spz": "spz",
     ".sog": "sog",
     ".ksplat": "ksplat",
+    ".glb": "glb",
 }
 PEEK_BYTES = 4096  # a compressed PLY says so in its first lines
 
@@ -39,12 +42,14 @@ def read_gaussians(path: Path | str) -> Gaussians:
 
 
 def read_placed(path: Path | str) -> PlacedGaussians:
-    """As `read_gaussians`, with units and placement where the file notes them (our PLY files do)."""
+    """As `read_gaussians`, with units and placement where the file notes them (our PLY and GLB files do)."""
     path, kind = Path(path), _format(Path(path))
     if kind == "ply" and not _is_compressed(path):
         return read_placed_ply(path)
     if kind == "splat":
         return PlacedGaussians(gaussians=read_splat(path))
+    if kind == "glb":
+        return read_splat_glb(path)
     return PlacedGaussians(gaussians=read_packed(path, "compressed.ply" if kind == "ply" else kind))
 
 
@@ -64,8 +69,8 @@ def write_gaussians(
         path: The file; an earlier one is replaced only by a whole new one.
         degree: Keep spherical harmonics up to this degree; all that the format has room for when not given.
         minimal: PLY without normals.
-        units: What the Gaussians are in; only PLY files can note it.
-        scene_from_world: World (mm) to scene; only PLY files can note it.
+        units: What the Gaussians are in; only PLY and GLB files can note it.
+        scene_from_world: World (mm) to scene; only PLY and GLB files can note it.
 
     Raises:
         InputError: If the suffix is unknown, or the file cannot be written.
@@ -79,6 +84,9 @@ def write_gaussians(
         gaussians = replace(gaussians, sh=gaussians.sh[:, : (degree + 1) ** 2])
     if kind == "splat":
         write_splat(gaussians, path)
+    elif kind == "glb":
+        placed = PlacedGaussians(gaussians=gaussians, units=units, scene_from_world=scene_from_world)
+        write_splat_glb(placed, path)
     else:
         write_packed(gaussians, path, kind)
 
@@ -95,8 +103,8 @@ def convert(
     """Write one file of Gaussians as another.
 
     Args:
-        source: Any known format. A PLY file of ours notes its units and placement; any other file is taken to be in
-            scene units.
+        source: Any known format. PLY and GLB files of ours note their units and placement; any other file is taken
+            to be in scene units.
         target: Any known format.
         units: Of the target: the scene's, or mm in the world; those of the source when not given.
         scene_from_world: World (mm) to scene; what the source notes when not given.
@@ -153,7 +161,7 @@ def _in_units(placed: PlacedGaussians, units: Units, source: Path) -> PlacedGaus
     return PlacedGaussians(gaussians=moved, units=units, scene_from_world=known)
 
 
-def _format(path: Path) -> Packed | Literal["ply", "splat"]:
+def _format(path: Path) -> Format:
     """What the longest known suffix stands for."""
     matching = [suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)]
     if not matching:

@@ -1,7 +1,6 @@
 """Meshes on disk: `.glb` (glTF 2.0, one binary file) and `.obj`, both with vertex colours."""
 
-import json
-import struct
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,11 @@ import numpy as np
 
 from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
+from mouselift.export.glb import FLOAT, UNSIGNED_INT, write_glb, y_up
 from mouselift.export.mesh import Mesh
 from mouselift.export.ply import Units
 
 SUFFIXES = (".glb", ".obj")
-FLOAT, UNSIGNED_INT = 5126, 5125  # glTF's componentType
 VERTEX_DATA, INDEX_DATA = 34962, 34963  # glTF's buffer targets
 METRES_PER_MM = 1e-3
 
@@ -34,13 +33,15 @@ def write_mesh(mesh: Mesh, path: Path | str, *, units: Units = "scene") -> None:
         InputError: If the suffix is unknown or the file cannot be written.
     """
     path = Path(path)
-    writers = {".glb": lambda: _glb(mesh, METRES_PER_MM if units == "mm" else 1.0), ".obj": lambda: _obj(mesh)}
-    if path.suffix.lower() not in writers:
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
         found = repr(path.suffix) if path.suffix else "none"
         raise InputError(f"{path}: expected a suffix among {', '.join(SUFFIXES)} for a mesh, found {found}")
-    data = writers[path.suffix.lower()]()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if kind == ".glb":
+            _write_glb(mesh, file, METRES_PER_MM if units == "mm" else 1.0)
+        else:
+            file.write(_obj(mesh))
 
 
 def _obj(mesh: Mesh) -> bytes:
@@ -50,15 +51,12 @@ def _obj(mesh: Mesh) -> bytes:
     return "".join(lines).encode("ascii")
 
 
-def _glb(mesh: Mesh, metres: float) -> bytes:
+def _write_glb(mesh: Mesh, file: BufferedIOBase, metres: float) -> None:
     arrays = [mesh.vertices.astype("<f4"), _linear(mesh.colours).astype("<f4"), mesh.faces.astype("<u4").reshape(-1)]
-    blob = b"".join(array.tobytes() for array in arrays)  # all of 4-byte numbers: aligned
-    offsets = np.cumsum([0] + [array.nbytes for array in arrays]).tolist()
-    targets = [VERTEX_DATA, VERTEX_DATA, INDEX_DATA]
     accessors: list[dict[str, Any]] = [
-        {"bufferView": 0, "componentType": FLOAT, "count": len(arrays[0]), "type": "VEC3"},
-        {"bufferView": 1, "componentType": FLOAT, "count": len(arrays[1]), "type": "VEC3"},
-        {"bufferView": 2, "componentType": UNSIGNED_INT, "count": len(arrays[2]), "type": "SCALAR"},
+        {"componentType": FLOAT, "count": len(arrays[0]), "type": "VEC3"},
+        {"componentType": FLOAT, "count": len(arrays[1]), "type": "VEC3"},
+        {"componentType": UNSIGNED_INT, "count": len(arrays[2]), "type": "SCALAR"},
     ]
     accessors[0] |= {"min": arrays[0].min(0).tolist(), "max": arrays[0].max(0).tolist()}
     document = {
@@ -66,25 +64,11 @@ def _glb(mesh: Mesh, metres: float) -> bytes:
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "matrix": _y_up(metres)}],
+        "nodes": [{"mesh": 0, "matrix": y_up(metres)}],
         "materials": [{"extensions": {"KHR_materials_unlit": {}}}],
         "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2, "material": 0}]}],
-        "accessors": accessors,
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target}
-            for offset, array, target in zip(offsets[:-1], arrays, targets, strict=True)
-        ],
-        "buffers": [{"byteLength": len(blob)}],
     }
-    text = json.dumps(document).encode("ascii")
-    text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(blob), b"BIN\0") + blob
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
-
-
-def _y_up(scale: float) -> list[float]:
-    """Column by column: (x, y, z) becomes scale * (x, z, -y)."""
-    return [scale, 0, 0, 0, 0, 0, -scale, 0, 0, scale, 0, 0, 0, 0, 0, 1]
+    write_glb(file, document, arrays, accessors, [VERTEX_DATA, VERTEX_DATA, INDEX_DATA])
 
 
 def _linear(srgb: np.ndarray) -> np.ndarray:

@@ -79,6 +79,7 @@ def sequence_files(path: Path) -> list[Path]:
     if (path / RESULT_FILE).is_file():
         return [path / RESULT_FILE]
     found = [file for file in path.iterdir() if file.is_file() and file.name.lower().endswith(tuple(SUFFIXES))]
+    found = [file for file in found if file.suffix.lower() != ".glb"] or found  # beside others it may hold a mesh
     if not found:
         found = [folder / RESULT_FILE for folder in path.iterdir() if (folder / RESULT_FILE).is_file()]
     if not found:

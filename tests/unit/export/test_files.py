@@ -200,7 +200,7 @@ def test_a_small_file_cannot_ask_for_all_memory(tmp_path: Path, monkeypatch: pyt
 
 
 def test_suffixes_choose_and_unknown_ones_are_told(tmp_path: Path) -> None:
-    for name, found in {"a.glb": "'.glb'", "a": "none"}.items():
+    for name, found in {"a.usd": "'.usd'", "a": "none"}.items():
         with pytest.raises(InputError, match=rf"\.ply, \.compressed\.ply, .*, found {found}"):
             write_gaussians(scene(2), tmp_path / name)
         with pytest.raises(InputError, match=rf"found {found}"):
