@@ -1,9 +1,10 @@
-"""PSNR, SSIM and silhouette IoU; the region is part of every name (docs/conventions.md)."""
+"""PSNR, SSIM, perceptual distance and silhouette IoU; the region is part of every name (docs/conventions.md)."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mouselift.perceptual import Perceptual
 from mouselift.ssim import ssim_map
 
 FOREGROUND = 0.5  # a pixel belongs to the subject where its mask reaches this
@@ -35,6 +36,19 @@ def ssim_fg(
 ) -> Float[Tensor, "*batch"]:
     """SSIM averaged over the pixels of the true subject; NaN where a view shows none."""
     return _foreground_mean(ssim_map(predicted.clamp(0, 1), target.clamp(0, 1)), masks)
+
+
+def lpips_fg(
+    predicted: Float[Tensor, "*batch 3 h w"],
+    target: Float[Tensor, "*batch 3 h w"],
+    masks: Float[Tensor, "*batch 1 h w"],
+    distance: Perceptual,
+) -> Float[Tensor, "*batch"]:
+    """Perceptual distance averaged over the pixels of the true subject; NaN where a view shows none.
+
+    Show it under the distance's own name, `f"{distance.name}_fg"`: LPIPS and ST-LPIPS are different numbers.
+    """
+    return _foreground_mean(distance.map(predicted.clamp(0, 1), target.clamp(0, 1)), masks)
 
 
 def iou_alpha(alpha: Float[Tensor, "*batch 1 h w"], masks: Float[Tensor, "*batch 1 h w"]) -> Float[Tensor, "*batch"]:
