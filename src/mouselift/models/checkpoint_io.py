@@ -95,10 +95,10 @@ def load_pose_estimator(source: str | Path | StateDict, head_dim: int = 64) -> P
     return _load_strictly(PoseEstimator(config), state, where)
 
 
-def load_into(model: nn.Module, source: str | Path | StateDict) -> None:
-    """Fill a model that exists with weights of exactly its shape; errors as `load_gslrm`."""
-    state, where = read_state_dict(source)
-    _fill_strictly(model, state, where)
+def load_into(model: nn.Module, source: str | Path | StateDict, where: str | None = None) -> None:
+    """Fill a model that exists with weights of exactly its shape; errors as `load_gslrm`, and name `where` if given."""
+    state, source_name = read_state_dict(source)
+    _fill_strictly(model, state, where or source_name)
 
 
 def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], str]:
