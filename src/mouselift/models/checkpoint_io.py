@@ -1,38 +1,39 @@
 """Weights to models: strict loading of the published key names, every size inferred from the tensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
-from mouselift.geometry.sh import sh_degree
-from mouselift.models.generator import TARGET_CHANNELS, Generator, GeneratorConfig
-from mouselift.models.gslrm import GSLRM, HULL_CHANNELS, RAY_CHANNELS, GSLRMConfig
-from mouselift.models.pose_estimator import REDUCTION, PoseEstimator, PoseEstimatorConfig
+from mouselift.models.generator import Generator
+from mouselift.models.gslrm import GSLRM
+from mouselift.models.pose_estimator import PoseEstimator
+from mouselift.models.sizes import Shapes, generator_config, gslrm_config, pose_config, some
+from mouselift.tensor_file import read_tensor_file
 
 StateDict = Mapping[str, Any]  # tensors; upstream nests them under "model"
 ROW_SCALE = ".row_scale"  # after the name of an int8 tensor: the scales of its rows
 LOSS_PREFIX = "loss_calculator."  # upstream stores 32 tensors of its perceptual loss with the model
 MODULE_PREFIX = "module."  # of a model saved inside DistributedDataParallel
 RECORD_KEY = "mouselift"
-NAMES_SHOWN = 8
 Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config")
 
 
-def load_gslrm(source: str | Path | StateDict, head_dim: int = 64) -> GSLRM:
+def load_gslrm(source: str | Path | StateDict, head_dim: int | None = None) -> GSLRM:
     """Load a GS-LRM: MouseLift's own weights or FaceLift's published `ckpt_*.pt`.
 
     Args:
         source: A .safetensors or .pt file, or a state dict.
-        head_dim: Width of an attention head, the one size that tensors do not tell.
+        head_dim: Width of an attention head, the one size that tensors do not tell: what the file's record says, or 64,
+            when not given.
 
     Returns:
         The model in float32 on the CPU, in evaluation mode.
@@ -41,64 +42,28 @@ def load_gslrm(source: str | Path | StateDict, head_dim: int = 64) -> GSLRM:
         InputError: The file is unreadable, or a tensor is missing, unexpected or of the wrong shape.
     """
     state, where = read_state_dict(source)
-    width, patch_columns = _shape(state, "patch_embedder.1.weight", where)
-    num_free, _ = _shape(state, "gaussian_position_embeddings", where)
-    channels, _ = _shape(state, "gaussian_upsampler.linear.weight", where)
-    habits = _habits(source, ("skip_empty_patches", "start_from_hull", "context_size_px"))
-    inputs = RAY_CHANNELS + (HULL_CHANNELS if habits.get("start_from_hull") else 0)
-    try:
-        config = GSLRMConfig(
-            patch_size_px=_patch_size(patch_columns, inputs),
-            width=width,
-            head_dim=head_dim,
-            num_layers=_count_layers(state),
-            num_free_gaussians=num_free,
-            sh_degree=sh_degree((channels - 11) // 3),
-            **habits,
-        )
-    except ValueError as error:
-        raise InputError(f"{where}: expected the weights of a GS-LRM; {error}") from None
-    return _load_strictly(GSLRM(config), state, where)
+    return _load_strictly(GSLRM, gslrm_config(shapes_of(state), _recorded(source), head_dim, where), state, where)
 
 
-def load_generator(source: str | Path | StateDict, head_dim: int = 64) -> Generator:
+def load_generator(source: str | Path | StateDict, head_dim: int | None = None) -> Generator:
     """Load a multi-view generator; arguments and errors as `load_gslrm`."""
     state, where = read_state_dict(source)
-    width, patch_columns = _shape(state, "target_embedder.1.weight", where)
-    try:
-        config = GeneratorConfig(
-            patch_size_px=_patch_size(patch_columns, TARGET_CHANNELS),
-            width=width,
-            head_dim=head_dim,
-            num_layers=_count_layers(state),
-            **_habits(source, ("relative_rays", "attention")),
-        )
-    except ValueError as error:
-        raise InputError(f"{where}: expected the weights of a generator; {error}") from None
-    return _load_strictly(Generator(config), state, where)
+    config = generator_config(shapes_of(state), _recorded(source), head_dim, where)
+    return _load_strictly(Generator, config, state, where)
 
 
-def load_pose_estimator(source: str | Path | StateDict, head_dim: int = 64) -> PoseEstimator:
+def load_pose_estimator(source: str | Path | StateDict, head_dim: int | None = None) -> PoseEstimator:
     """Load a pose estimator; arguments and errors as `load_gslrm`."""
     state, where = read_state_dict(source)
-    num_features, width = _shape(state, "place_embeddings", where)
-    try:
-        config = PoseEstimatorConfig(
-            size_px=round(num_features**0.5) * REDUCTION,
-            width=width,
-            head_dim=head_dim,
-            image_layers=_count_layers(state, "image_layers"),
-            pose_layers=_count_layers(state, "pose_layers"),
-        )
-    except ValueError as error:
-        raise InputError(f"{where}: expected the weights of a pose estimator; {error}") from None
-    return _load_strictly(PoseEstimator(config), state, where)
+    config = pose_config(shapes_of(state), _recorded(source), head_dim, where)
+    return _load_strictly(PoseEstimator, config, state, where)
 
 
 def load_into(model: nn.Module, source: str | Path | StateDict, where: str | None = None) -> None:
     """Fill a model that exists with weights of exactly its shape; errors as `load_gslrm`, and name `where` if given."""
     state, source_name = read_state_dict(source)
-    _fill_strictly(model, state, where or source_name)
+    check_fit(shapes_of(state), model, where or source_name)
+    model.load_state_dict(state, strict=True)
 
 
 def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], str]:
@@ -106,7 +71,7 @@ def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], 
     if isinstance(source, Mapping):
         state, where = dict(source), "the state dict"
     else:
-        state, where = _read_file(Path(source)), str(source)
+        state, where = read_tensor_file(Path(source)), str(source)
     inner = state.get("model")
     if isinstance(inner, Mapping):
         state = dict(inner)
@@ -114,7 +79,7 @@ def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], 
     state = {key: value for key, value in state.items() if not key.startswith(LOSS_PREFIX)}
     stray = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if stray:
-        raise InputError(f"{where}: expected tensors only, found other values under {_some(stray)}")
+        raise InputError(f"{where}: expected tensors only, found other values under {some(stray)}")
     return {key: value.float() for key, value in _without_row_scales(state).items()}, where
 
 
@@ -148,21 +113,6 @@ def read_record(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected weights (.safetensors), found {error}") from None
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"expected a weights file, found none at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: expected weights (.safetensors, or .pt of tensors only), found {reason}") from None
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return dict(content)
-
-
 def _with_row_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels as int8, largest entry of each row 127, and the scales of the rows under their own keys."""
     tensors: dict[str, Tensor] = {}
@@ -188,54 +138,42 @@ def _without_row_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return values
 
 
-def _habits(source: str | Path | StateDict, names: tuple[str, ...]) -> dict[str, Any]:
-    """How some of our own weights were trained, which no tensor tells; published weights have no habits."""
-    model = {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
-    return {key: model[key] for key in names if key in model}
+def shapes_of(state: StateDict) -> dict[str, tuple[int, ...]]:
+    """Shapes by name."""
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def _shape(state: StateDict, key: str, where: str) -> tuple[int, int]:
-    if key not in state or state[key].ndim != 2:
-        raise InputError(f"{where}: expected a matrix `{key}`, found {_some(sorted(state)) or 'no tensors'}")
-    rows, columns = state[key].shape
-    return rows, columns
+def _recorded(source: str | Path | StateDict) -> Mapping[str, Any]:
+    """The configuration that a file's record holds; empty for files made elsewhere."""
+    return {} if isinstance(source, Mapping) else read_record(Path(source)).get("model", {})
 
 
-def _patch_size(columns: int, channels: int) -> int:
-    patch = round((columns / channels) ** 0.5)
-    if patch * patch * channels != columns:
-        raise ValueError(f"{columns} patch columns are not {channels} channels of a square patch")
-    return patch
-
-
-def _count_layers(state: StateDict, name: str = "transformer_layers") -> int:
-    return len({key.split(".")[1] for key in state if key.startswith(f"{name}.")})
-
-
-def _load_strictly(model: Model, state: StateDict, where: str) -> Model:
-    _fill_strictly(model, state, where)
+def _load_strictly(kind: Callable[[Config], Model], config: Config, state: StateDict, where: str) -> Model:
+    with torch.device("meta"):  # no random weights are drawn that would only be replaced
+        model = kind(config)
+    check_fit(shapes_of(state), model, where)
+    model.to_empty(device="cpu").load_state_dict(state, strict=True)
     return model.eval()
 
 
-def _fill_strictly(model: nn.Module, state: StateDict, where: str) -> None:
-    expected = {key: value.shape for key, value in model.state_dict().items()}
-    missing = sorted(set(expected) - set(state))
-    unexpected = sorted(set(state) - set(expected))
+def check_fit(shapes: Shapes, model: nn.Module, where: str) -> None:
+    """Refuse tensors that are not exactly those of a model, which may be on the meta device.
+
+    Raises:
+        InputError: Names those that are missing, unexpected or of the wrong shape.
+    """
+    expected = shapes_of(model.state_dict())
+    missing = sorted(set(expected) - set(shapes))
+    unexpected = sorted(set(shapes) - set(expected))
     wrong = [
-        f"{k} {tuple(state[k].shape)}, expected {tuple(expected[k])}"
-        for k in expected
-        if k in state and state[k].shape != expected[k]
+        f"{key} {tuple(shapes[key])}, expected {expected[key]}"
+        for key in expected
+        if key in shapes and tuple(shapes[key]) != expected[key]
     ]
     problems = [
-        f"{what} {_some(keys)}"
+        f"{what} {some(keys)}"
         for what, keys in (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong))
         if keys
     ]
     if problems:
         raise InputError(f"{where}: the tensors do not fit a {type(model).__name__}: {'; '.join(problems)}")
-    model.load_state_dict(state, strict=True)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

@@ -3,6 +3,8 @@
 Re-implemented from the specification of FaceLift's published weights, with their parameter names.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from mouselift.geometry import Gaussians, Views, camera_rays, nearest_point_rays
 from mouselift.geometry.hull import enter_hull
 from mouselift.geometry.sh import dc_from_rgb
+from mouselift.models.raw_gaussians import PixelPrior, RawGaussians
 from mouselift.models.transformer import INIT_STD, Block, init_weights, low_precision, patch_embedder
 
 RAY_CHANNELS = 9  # RGB, ray direction, nearest point to the origin
@@ -26,6 +29,7 @@ HULL_HALF_RANGE = 1.0  # about the nearest point, scene units: where a ray looks
 DEPTH_HALF_RANGE_FROM_HULL = 0.5
 FOOTPRINT_FACTOR = 0.5  # standard deviation of a Gaussian that stands for one pixel, in widths of that pixel
 OPACITY_LOGIT_OF_HULL = (-4.0, 3.0)  # for an occupancy of 0 and of 1
+SHARES_OF_SCALE_RANGE = (0.02, 0.98)  # where a bounded scale may start: a sigmoid has no gradient at its ends
 MIN_OCCUPANCY = 0.02  # a patch counts as empty when no pixel of its mask reaches this
 
 
@@ -46,6 +50,11 @@ class GSLRMConfig:
     hull, in the pixel's colour and size, and the network sees that point. Never for published weights."""
     context_size_px: int | None = None
     """Size of the context views that the weights were trained on; the caller resizes to it. None stands for any."""
+    qk_norm: bool = False
+    """Normalise queries and keys in every head of attention. For new trainings: published weights are without."""
+    scale_range: tuple[float, float] | None = None
+    """Smallest and largest standard deviation of a Gaussian, scene units, with a sigmoid between them (GRM, ECCV 2024)
+    instead of an exponential below 0.30. For new trainings only."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_dim:
@@ -54,79 +63,13 @@ class GSLRMConfig:
             raise ValueError(f"{self.sh_degree=} is not one of 0, 1, 2, 3")
         if min(self.patch_size_px, self.num_layers) < 1 or self.num_free_gaussians < 0:
             raise ValueError(f"sizes of a GS-LRM must be positive: {self}")
+        if self.scale_range is not None and not 0 < self.scale_range[0] < self.scale_range[1]:
+            raise ValueError(f"expected 0 < smallest < largest scale, found {self.scale_range=}")
 
     @property
     def gaussian_channels(self) -> int:
         """Numbers per Gaussian: xyz 3, SH, log-scale 3, quaternion 4, opacity 1."""
         return 11 + 3 * (self.sh_degree + 1) ** 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawGaussians:
-    """GS-LRM's stored form, before activation (what upstream writes and what the golden vectors hold).
-
-    Attributes:
-        means: Scene frame.
-        sh: K bases.
-        log_scales: At most -1.2.
-        quats: (w, x, y, z), not normalised.
-        opacity_logits: Before the sigmoid.
-    """
-
-    means: Float[Tensor, "b n 3"]
-    sh: Float[Tensor, "b n k 3"]
-    log_scales: Float[Tensor, "b n 3"]
-    quats: Float[Tensor, "b n 4"]
-    opacity_logits: Float[Tensor, "b n"]
-
-    def activated(self) -> Gaussians:
-        """The Gaussians they stand for."""
-        return Gaussians(
-            means=self.means,
-            quats=F.normalize(self.quats, dim=-1),
-            scales=self.log_scales.exp(),
-            opacities=self.opacity_logits.sigmoid(),
-            sh=self.sh,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelPrior:
-    """What a pixel's Gaussian is before the network says anything, for the N pixels of the patches that are used.
-
-    Attributes:
-        origins: Camera centres.
-        directions: Unit directions of the pixels' rays.
-        distances: Along the rays.
-        dc: Coefficients of degree 0.
-        log_scales: One for all three axes.
-        quat: (w, x, y, z), the same for all, also for free Gaussians.
-        opacity_logits: Before the sigmoid.
-        features: What the network is told about it besides colour and ray, or None.
-    """
-
-    origins: Float[Tensor, "b n 3"]
-    directions: Float[Tensor, "b n 3"]
-    distances: Float[Tensor, "b n"]
-    dc: Float[Tensor, "b n 3"]
-    log_scales: Float[Tensor, "b n"]
-    quat: Float[Tensor, "4"]
-    opacity_logits: Float[Tensor, "b n"]
-    features: Float[Tensor, "b n f"] | None = None
-
-    def gaussians(self) -> Gaussians:
-        """The Gaussians that a silent network stands for."""
-        return RawGaussians(
-            means=self.along_rays(torch.zeros_like(self.distances)),
-            sh=self.dc[..., None, :],
-            log_scales=self.log_scales[..., None].expand_as(self.dc),
-            quats=self.quat.expand(*self.dc.shape[:-1], 4),
-            opacity_logits=self.opacity_logits,
-        ).activated()
-
-    def along_rays(self, offsets: Float[Tensor, "b n"]) -> Float[Tensor, "b n 3"]:
-        """Points on the rays, farther than the prior's own by the offsets."""
-        return self.origins + (self.distances + offsets)[..., None] * self.directions
 
 
 class FreeGaussianHead(nn.Module):
@@ -153,7 +96,9 @@ class GSLRM(nn.Module):
         inputs = RAY_CHANNELS + (HULL_CHANNELS if config.start_from_hull else 0)
         self.patch_embedder = patch_embedder(inputs, patch, width)
         self.input_layer_norm = nn.LayerNorm(width, bias=False)
-        self.transformer_layers = nn.ModuleList([Block(width, config.head_dim) for _ in range(config.num_layers)])
+        self.transformer_layers = nn.ModuleList(
+            [Block(width, config.head_dim, qk_norm=config.qk_norm) for _ in range(config.num_layers)]
+        )
         self.gaussian_upsampler = FreeGaussianHead(width, channels)
         self.pixel_gaussian_decoder = nn.Sequential(
             nn.LayerNorm(width, bias=False), nn.Linear(width, channels * patch**2, bias=False)
@@ -161,43 +106,41 @@ class GSLRM(nn.Module):
         self.apply(init_weights)
         nn.init.trunc_normal_(self.gaussian_position_embeddings, std=INIT_STD)
 
-    def forward(self, context: Views, *, bf16: bool = False) -> Gaussians:
+    def forward(self, context: Views | Sequence[Views], *, bf16: bool = False) -> Gaussians:
         """Reconstruct the scene.
 
         Args:
-            context: (B, V) pinhole views; height and width multiples of the patch size. Colours are used as they
-                are: see `as_context`.
+            context: (B, V) pinhole views; height and width multiples of the patch size. Views of several sizes come
+                as several groups of the same B, each of one size. Colours are used as they are: see `as_context`.
             bf16: Run the transformer in bfloat16; tokens stay float32 between the layers, and so does the head.
 
         Returns:
-            (B,) scenes of `num_free_gaussians` + V*H*W Gaussians: free ones first, then by view, patch and pixel.
-            With `skip_empty_patches` only the occupied patches have Gaussians.
+            (B,) scenes of `num_free_gaussians` + V*H*W Gaussians: free ones first, then by group, view, patch and
+            pixel. With `skip_empty_patches` only the occupied patches have Gaussians.
+
+        Raises:
+            ValueError: A view cannot be cut into whole patches.
         """
         return self.raw(context, bf16=bf16).activated()
 
-    def visual_hull(self, context: Views) -> Gaussians:
+    def visual_hull(self, context: Views | Sequence[Views]) -> Gaussians:
         """What the model starts from: one Gaussian for each pixel, on the visual hull, in the pixel's colour.
 
         A baseline, and only for models that start from the hull.
         """
         if not self.config.start_from_hull:
             raise ValueError("this model does not start from the visual hull")
-        return self._prior(context, self._kept_patches(context)).gaussians()
+        groups = _groups(context)
+        silhouettes = _of_one_size(groups)
+        return PixelPrior.cat([self._prior(g, self._kept_patches(g), silhouettes) for g in groups]).gaussians()
 
-    def raw(self, context: Views, *, bf16: bool = False) -> RawGaussians:
+    def raw(self, context: Views | Sequence[Views], *, bf16: bool = False) -> RawGaussians:
         """The same before activation."""
-        kept = self._kept_patches(context)
-        prior = self._prior(context, kept)
-        rays = nearest_point_rays(context.cameras)  # (B, V, 6, H, W)
-        patchify, embed = self.patch_embedder
-        seen = context.images * context.masks if self.config.start_from_hull else context.images
-        patches = patchify(torch.cat([2 * seen - 1, rays], dim=2))
-        patches = take_along_tokens(rearrange(patches, "b v l k -> b (v l) k"), kept)
-        if prior.features is not None:
-            p2 = self.config.patch_size_px**2
-            patches = rearrange(patches, "b l (pixel c) -> b l pixel c", pixel=p2)
-            hull = rearrange(prior.features, "b (l pixel) c -> b l pixel c", pixel=p2)
-            patches = torch.cat([patches, hull], dim=-1).flatten(2)
+        groups = _groups(context)
+        silhouettes = _of_one_size(groups)
+        seen = [self._look(group, silhouettes) for group in groups]
+        patches, prior = torch.cat([patches for patches, _ in seen], dim=1), PixelPrior.cat([p for _, p in seen])
+        _, embed = self.patch_embedder
         with low_precision(patches, bf16):
             patches = embed(patches)
             free = self.gaussian_position_embeddings.expand(len(patches), -1, -1)
@@ -205,6 +148,26 @@ class GSLRM(nn.Module):
             for layer in self.transformer_layers:
                 tokens = layer(tokens)
         return self._decode(tokens.float(), prior)
+
+    def _look(self, views: Views, silhouettes: Views) -> tuple[Float[Tensor, "b k c"], PixelPrior]:
+        """The used patches of views of one size, as the network sees them, and what their pixels start from."""
+        p = self.config.patch_size_px
+        if views.cameras.height % p or views.cameras.width % p:
+            raise ValueError(
+                f"expected views whose width and height are multiples of the patch size {p}, found "
+                f"{views.cameras.width}x{views.cameras.height}"
+            )
+        kept = self._kept_patches(views)
+        prior = self._prior(views, kept, silhouettes)
+        patchify, _ = self.patch_embedder
+        colours = views.images * views.masks if self.config.start_from_hull else views.images
+        patches = patchify(torch.cat([2 * colours - 1, nearest_point_rays(views.cameras)], dim=2))
+        patches = take_along_tokens(rearrange(patches, "b v l k -> b (v l) k"), kept)
+        if prior.features is not None:
+            patches = rearrange(patches, "b l (pixel c) -> b l pixel c", pixel=p * p)
+            hull = rearrange(prior.features, "b (l pixel) c -> b l pixel c", pixel=p * p)
+            patches = torch.cat([patches, hull], dim=-1).flatten(2)
+        return patches, prior
 
     def _kept_patches(self, context: Views) -> Int[Tensor, "b k"] | None:
         """Patches to use, in their order, as many for every scene as the fullest one has; None stands for all."""
@@ -230,16 +193,28 @@ class GSLRM(nn.Module):
         )
         sh = rearrange(sh, "b n (k c) -> b n k c", c=3)
         dc = sh[..., :1, :] + F.pad(prior.dc, (0, 0, num_free, 0))[..., None, :]
-        sizes = F.pad(prior.log_scales, (num_free, 0), value=LOG_SCALE_BIAS)[..., None]
+        sizes = F.pad(prior.log_scales, (num_free, 0), value=self._usual_log_scale())[..., None]
         return RawGaussians(
             means=torch.cat([free[..., :3], means], dim=1),
             sh=torch.cat([dc, sh[..., 1:, :]], dim=-2),
-            log_scales=(log_scales + sizes).clamp_max(LOG_SCALE_MAX),
+            log_scales=self._log_scales(log_scales, sizes),
             quats=quats + prior.quat,
             opacity_logits=opacities.squeeze(-1) + F.pad(prior.opacity_logits, (num_free, 0), value=OPACITY_BIAS),
         )
 
-    def _prior(self, context: Views, kept: Int[Tensor, "b k"] | None) -> PixelPrior:
+    def _usual_log_scale(self) -> float:
+        """Of a Gaussian that no hull says the size of."""
+        return LOG_SCALE_BIAS if self.config.scale_range is None else math.log(sum(self.config.scale_range) / 2)
+
+    def _log_scales(self, raw: Float[Tensor, "b n 3"], sizes: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n 3"]:
+        """Logarithms of scales, `sizes` where the raw output is 0."""
+        if self.config.scale_range is None:
+            return (raw + sizes).clamp_max(LOG_SCALE_MAX)
+        low, high = self.config.scale_range
+        share = ((sizes.exp() - low) / (high - low)).clamp(*SHARES_OF_SCALE_RANGE)
+        return (low + (high - low) * (raw + share.logit()).sigmoid()).log()
+
+    def _prior(self, context: Views, kept: Int[Tensor, "b k"] | None, silhouettes: Views) -> PixelPrior:
         """What a raw output of 0 stands for at every pixel of the kept patches."""
         origins, directions = camera_rays(context.cameras)
 
@@ -256,14 +231,14 @@ class GSLRM(nn.Module):
                 directions=directions,
                 distances=nearest,
                 dc=torch.zeros_like(origins),
-                log_scales=torch.full_like(nearest, LOG_SCALE_BIAS),
+                log_scales=torch.full_like(nearest, self._usual_log_scale()),
                 quat=nearest.new_zeros(4),
                 opacity_logits=torch.full_like(nearest, OPACITY_BIAS),
             )
         colours, masks = chosen(context.images.movedim(2, -1)), chosen(context.masks.movedim(2, -1)).squeeze(-1)
         near, far = nearest - HULL_HALF_RANGE, nearest + HULL_HALF_RANGE
         with torch.no_grad():
-            entry, occupancy = enter_hull(origins, directions, near, far, context.masks, context.cameras)
+            entry, occupancy = enter_hull(origins, directions, near, far, silhouettes.masks, silhouettes.cameras)
         distances = torch.where(occupancy > MIN_OCCUPANCY, entry, nearest)
         footprints = context.cameras.centres.norm(dim=-1) / context.cameras.K[..., 0, 0]  # at the subject
         footprints = chosen(footprints[..., None, None, None].expand(*context.masks.movedim(2, -1).shape))
@@ -298,6 +273,22 @@ def as_context(views: Views, model: GSLRM, background: Float[Tensor, "3"], *, fi
         size *= max(1, min(finer, views.cameras.width // (2 * size)))
     views = views if size is None or views.cameras.width == size else views.resized(size, size)
     return views if model.config.start_from_hull else views.over(background)
+
+
+def _groups(context: Views | Sequence[Views]) -> list[Views]:
+    groups = [context] if isinstance(context, Views) else list(context)
+    if not groups or any(group.batch_shape[0] != groups[0].batch_shape[0] for group in groups):
+        shapes = ", ".join(str(tuple(group.batch_shape)) for group in groups) or "none"
+        raise ValueError(f"expected groups of views (B, V) with the same B, found {shapes}")
+    return groups
+
+
+def _of_one_size(groups: Sequence[Views]) -> Views:
+    """All views at the size of the smallest ones, for their silhouettes."""
+    small = min((group.cameras for group in groups), key=lambda cameras: cameras.width * cameras.height)
+    size = (small.width, small.height)
+    same = [g if (g.cameras.width, g.cameras.height) == size else g.resized(*size) for g in groups]
+    return same[0] if len(same) == 1 else Views.cat(same, dim=1)
 
 
 def take_along_tokens(tokens: Float[Tensor, "b l d"], kept: Int[Tensor, "b k"] | None) -> Float[Tensor, "b k d"]:

@@ -10,21 +10,28 @@ INIT_STD = 0.02
 
 
 class Attention(nn.Module):
-    """Full softmax attention over all tokens, no bias, one fused projection split q | k | v, head-major."""
+    """Full softmax attention over all tokens, no bias, one fused projection split q | k | v, head-major.
 
-    def __init__(self, width: int, head_dim: int) -> None:
+    With `qk_norm` queries and keys are normalised in every head (Henry et al. 2020), which keeps long or high-rate
+    trainings from diverging; published weights are without.
+    """
+
+    def __init__(self, width: int, head_dim: int, *, qk_norm: bool = False) -> None:
         super().__init__()
         if width % head_dim:
             raise ValueError(f"{width=} is not a multiple of {head_dim=}")
         self.num_heads = width // head_dim
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.fc = nn.Linear(width, width, bias=False)
+        self.q_norm = nn.LayerNorm(head_dim, bias=False) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(head_dim, bias=False) if qk_norm else nn.Identity()
 
     def forward(
         self, tokens: Float[Tensor, "b l d"], visible: Bool[Tensor, "l l"] | None = None
     ) -> Float[Tensor, "b l d"]:
         """Attend, where `visible` (query, key) says to; None stands for everywhere."""
         q, k, v = rearrange(self.to_qkv(tokens), "b l (three h d) -> three b h l d", three=3, h=self.num_heads)
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)  # autocast norms in float32
         return self.fc(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=visible), "b h l d -> b l (h d)"))
 
 
@@ -45,10 +52,10 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, width: int, head_dim: int) -> None:
+    def __init__(self, width: int, head_dim: int, *, qk_norm: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, bias=False)
-        self.attn = Attention(width, head_dim)
+        self.attn = Attention(width, head_dim, qk_norm=qk_norm)
         self.norm2 = nn.LayerNorm(width, bias=False)
         self.mlp = MLP(width)
 

@@ -1,11 +1,13 @@
 """Reading weights: every damaged or foreign file is refused in one line."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from mouselift.config import to_dict
 from mouselift.errors import InputError
 from mouselift.models.checkpoint_io import load_gslrm, read_record, save_weights
 from mouselift.models.gslrm import GSLRM, GSLRMConfig
@@ -65,6 +67,23 @@ def test_published_file_layout_loads_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "ckpt_0000000000000001.pt"
     torch.save({"model": model.state_dict(), "fwdbwd_pass_step": 1}, path)
     assert load_gslrm(path).config == model.config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"qk_norm": True},
+        {"scale_range": (0.001, 0.02)},
+        {"num_free_gaussians": 17},
+        {"head_dim": 16},
+        {"start_from_hull": True, "context_size_px": 64},
+    ],
+)
+def test_own_weights_of_every_option_load_without_being_told(tmp_path: Path, change: dict) -> None:
+    config = replace(TINY, **change)
+    path = tmp_path / "gslrm.safetensors"
+    save_weights(GSLRM(config), path, {"model": to_dict(config)})
+    assert load_gslrm(path).config == config
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

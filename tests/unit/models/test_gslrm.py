@@ -1,6 +1,7 @@
 """GS-LRM against the published code's own numbers, and its laws."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mouselift.geometry import Cameras, Views, camera_rays
 from mouselift.geometry.rigs import facelift_rig, mouse_rig, orbit
 from mouselift.models.checkpoint_io import load_gslrm
 from mouselift.models.gslrm import GSLRM, GSLRMConfig
+from mouselift.models.transformer import Attention
 from mouselift.render import render
 
 GOLDEN = Path(os.environ.get("MOUSELIFT_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
@@ -187,3 +189,66 @@ def test_the_published_form_does_not_know_the_masks() -> None:
     assert not torch.equal(
         model(views).means, model(Views(images=1 - views.images, masks=views.masks, cameras=views.cameras)).means
     )
+
+
+def test_views_of_several_sizes_are_one_context() -> None:
+    torch.manual_seed(3)
+    model, views = GSLRM(TINY), random_views(4)
+    whole = model(views).means
+    apart = model([views[:, :1], views[:, 1:]]).means
+    torch.testing.assert_close(apart, whole, atol=1e-5, rtol=1e-5)
+    small = views[:, 2:].resized(16, 24)
+    mixed = model([views[:, :2], small])
+    assert len(mixed) == 2 + 2 * 32 * 32 + 2 * 16 * 24
+    pixels = small.cameras[0, 1].project(mixed.means[0, -64:])  # the last patch of the last view
+    assert bool(((pixels > torch.tensor([8, 16])) & (pixels < torch.tensor([16, 24]))).all())
+
+
+def test_a_hull_of_views_of_several_sizes_is_that_of_one_size() -> None:
+    model = silent(GSLRM(GSLRMConfig(width=64, head_dim=16, num_layers=1, start_from_hull=True)))
+    context = ball(0.5, mouse_rig(size_px=64)).reshape(1, 6)
+    mixed = model([context[:, :3], context[:, 3:].resized(32, 32)])[0].detach().pruned(0.5)
+    assert mixed.means.norm(dim=-1).median() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("size", [(36, 32), (32, 36)])
+def test_views_that_are_no_whole_patches_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="multiples of the patch size 8"):
+        GSLRM(TINY)(random_views(1).resized(*size))
+
+
+def test_groups_of_different_batches_are_refused() -> None:
+    views = random_views(1)
+    with pytest.raises(ValueError, match="the same B"):
+        GSLRM(TINY)([views, Views.cat([views, views])])
+
+
+def test_bounded_scales_stay_in_their_range_and_start_in_its_middle() -> None:
+    low, high = 0.002, 0.05
+    config = GSLRMConfig(width=64, head_dim=16, num_layers=1, scale_range=(low, high))
+    scales = silent(GSLRM(config))(random_views(1)).scales
+    torch.testing.assert_close(scales, torch.full_like(scales, (low + high) / 2))
+    wild = GSLRM(config)
+    torch.nn.init.normal_(wild.pixel_gaussian_decoder[1].weight, std=5.0)
+    scales = wild(random_views(1)).scales.detach()
+    assert low * 0.9999 <= float(scales.min()) < 0.01
+    assert 0.04 < float(scales.max()) <= high * 1.0001
+
+
+def test_a_bounded_scale_starts_at_the_size_of_a_pixel_of_the_hull() -> None:
+    config = GSLRMConfig(width=64, head_dim=16, num_layers=1, start_from_hull=True)
+    context = ball(0.5, mouse_rig(size_px=64)).reshape(1, 6)
+    free = silent(GSLRM(config))(context).scales[0, 2:]
+    bounded = silent(GSLRM(replace(config, scale_range=(0.001, 0.1))))(context).scales[0, 2:]
+    torch.testing.assert_close(bounded, free, rtol=1e-4, atol=0)
+
+
+def test_normalised_queries_and_keys_do_not_care_for_their_size() -> None:
+    torch.manual_seed(4)
+    attention = Attention(32, 16, qk_norm=True)
+    tokens = torch.randn(1, 5, 32)
+    before = attention(tokens)
+    with torch.no_grad():
+        attention.to_qkv.weight[:64] *= 10  # queries and keys
+    torch.testing.assert_close(attention(tokens), before, atol=1e-4, rtol=1e-3)
+    assert set(attention.state_dict()) == {"to_qkv.weight", "fc.weight", "q_norm.weight", "k_norm.weight"}
