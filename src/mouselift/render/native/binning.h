@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <vector>
 
+#include "memory.h"
 #include "parallel.h"
 #include "projection.h"
 #include "tiles.h"
@@ -34,6 +34,7 @@ struct BinnedView {
   std::vector<int64_t> page_slot;     // first gradient slot of each page, and the total
   std::vector<int64_t> tile_begin;    // (tiles + 1), into `order`
   Buffer<uint32_t> order;             // Gaussians of each tile, nearest first
+  Buffer<uint64_t> hits;              // for each of them, the blocks of the tile in which it was seen; for the way back
   std::vector<TileReach> tile_reach;  // (tiles)
 
   int tiles() const { return tile_columns * tile_rows; }
@@ -46,7 +47,7 @@ struct BinnedView {
   void finish_tile(int64_t index, const uint32_t* end) {
     tile_reach[index].end = end - order.data();
     if (tile_reach[index].end == tile_begin[index + 1]) return;
-    tile_reach[index].gaussian = end[-1], tile_reach[index].z = ellipses[end[-1]].z;
+    tile_reach[index].gaussian = end[-1], tile_reach[index].z = ellipses[end[-1]].z();
   }
   // Whether a tile got as far as a Gaussian of its list, which is in the order of (z, gaussian).
   bool reached(int64_t tile_index, int64_t gaussian, float z) const {
@@ -124,7 +125,7 @@ inline void project_page(const SceneView& scene, const SplatConstants& constants
     const Projection p = project(g, out.camera, constants.dilation_px2);
     const Vec peak = log2(g.opacity);
     const PixelBoxes boxes = pixel_boxes(g, p, peak, out.camera, constants);
-    const Vec qxx = p.a * (-0.5f * kLog2E), qxy = p.b * -kLog2E, qyy = p.c * (-0.5f * kLog2E);
+    const Whitening t(p);
     for (int k = 0; k < n; ++k) {
       const int64_t i = first + k;
       Ellipse& e = out.ellipses[i];
@@ -135,15 +136,15 @@ inline void project_page(const SceneView& scene, const SplatConstants& constants
       const int left = static_cast<int>(std::ceil(boxes.x0[k])), right = static_cast<int>(boxes.x1[k]);
       const int top = static_cast<int>(std::ceil(boxes.y0[k])), bottom = static_cast<int>(boxes.y1[k]);
       if (left > right || top > bottom) continue;  // between two pixel centres
-      e.x = p.column[k], e.y = p.row[k], e.z = p.z[k];
-      e.qxx = qxx[k], e.qxy = qxy[k], e.qyy = qyy[k], e.peak = peak[k];
-      e.red = colour[0], e.green = colour[1], e.blue = colour[2];
+      e.x = p.column[k], e.y = p.row[k];
+      e.ux = t.ux[k], e.uy = t.uy[k], e.wy = t.wy[k], e.peak = peak[k];
+      std::copy_n(colour, 3, e.values), e.values[3] = p.z[k];
       e.x0 = static_cast<int16_t>(left), e.x1 = static_cast<int16_t>(right);
       e.y0 = static_cast<int16_t>(top), e.y1 = static_cast<int16_t>(bottom);
       sorting.boxes[i] = TileBox(e);
       stats.slots += sorting.boxes[i].count();
       uint32_t key;
-      std::memcpy(&key, &e.z, sizeof key);
+      std::memcpy(&key, &e.values[3], sizeof key);
       stats.min_key = std::min(stats.min_key, key), stats.max_key = std::max(stats.max_key, key);
       sorting.items[page * kPage + stats.visible++] = {key, static_cast<uint32_t>(i)};
     }

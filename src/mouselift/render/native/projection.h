@@ -87,6 +87,18 @@ struct Projection {
   Vec a, b, c;                        // its inverse [[a, b], [b, c]]
 };
 
+// The Cholesky factor of the inverse covariance: with (dx, dy) from a pixel to the centre, u = ux dx + uy dy and
+// w = wy dy, the density falls as 2^(-u^2 - w^2).
+struct Whitening {
+  Vec ux, uy, wy;
+  explicit Whitening(const Projection& p) {
+    constexpr float half = 0.5f * kLog2E;
+    ux = square_root(half * p.a);
+    uy = -ux * p.cov_xy / p.cov_yy;
+    wy = square_root(half / p.cov_yy);
+  }
+};
+
 inline Vec dot(const Vec p[3], const Vec q[3]) { return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]; }
 
 inline void rotation_from_quat(const Vec q[4], Vec R[3][3]) {
@@ -136,8 +148,9 @@ inline Projection project(const GaussianLanes& g, const Camera& cam, float dilat
   return p;
 }
 
-// Sums over the pixels of one Gaussian, with G = alpha * dL/dalpha and (dx, dy) from the pixel to the centre.
-enum Sum { kG, kGx, kGy, kGxx, kGxy, kGyy, kRed, kGreen, kBlue, kDepth, kNumSums };
+// Sums over the pixels of one Gaussian, with G = alpha * dL/dalpha and (u, w) as in `Whitening`, and of each value that
+// it shows.
+enum Sum { kG, kGu, kGw, kGuu, kGuw, kGww, kValue, kNumSums = kValue + 4 };
 
 struct GaussianGradients {
   Vec mean[3], quat[4], scale[3], opacity, colour[3];
@@ -161,15 +174,18 @@ inline void quat_gradient(const Projection& p, const Vec dR[3][3], Vec gradient[
 inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& cam, const Projection& p,
                                           const Vec sums[kNumSums]) {
   GaussianGradients out;
-  for (int j = 0; j < 3; ++j) out.colour[j] = sums[kRed + j];
+  for (int j = 0; j < 3; ++j) out.colour[j] = sums[kValue + j];
   out.opacity = sums[kG] / g.opacity;
 
-  // d log(alpha) = -d(a dx^2 / 2 + b dx dy + c dy^2 / 2)
-  const Vec d_column = -(p.a * sums[kGx] + p.b * sums[kGy]), d_row = -(p.b * sums[kGx] + p.c * sums[kGy]);
-  // With C the covariance and M the matrix of second moments: dL/dC = C^-1 M C^-1 / 2.
-  const Vec m_xx = p.a * sums[kGxx] + p.b * sums[kGxy], m_xy = p.a * sums[kGxy] + p.b * sums[kGyy];
-  const Vec m_yx = p.b * sums[kGxx] + p.c * sums[kGxy], m_yy = p.b * sums[kGxy] + p.c * sums[kGyy];
-  const Vec d_xx = m_xx * p.a + m_xy * p.b, d_xy = m_xx * p.b + m_xy * p.c, d_yy = m_yx * p.b + m_yy * p.c;  // twice
+  // alpha = 2^(peak - u^2 - w^2), so dL/du = -2 log(2) sum(G u).
+  constexpr float scale = 2.0f / kLog2E;
+  const Whitening t(p);
+  const Vec d_column = -scale * t.ux * sums[kGu], d_row = -scale * (t.uy * sums[kGu] + t.wy * sums[kGw]);
+  // With C the covariance, M the matrix of second moments of (dx, dy) and T that takes (dx, dy) to (u, w):
+  // dL/dC = C^-1 M C^-1 / 2 and C^-1 = scale T' T.
+  const Vec n_uy = t.uy * sums[kGuu] + t.wy * sums[kGuw];
+  const Vec d_xx = scale * scale * t.ux * t.ux * sums[kGuu], d_xy = scale * scale * t.ux * n_uy;  // twice dL/dC
+  const Vec d_yy = scale * scale * (t.uy * n_uy + t.wy * (t.uy * sums[kGuw] + t.wy * sums[kGww]));
 
   Vec dR[3][3], d_along_column[3] = {}, d_along_row[3] = {};
   for (int k = 0; k < 3; ++k) {
@@ -201,7 +217,7 @@ inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& 
   d_inverse_z += d_slope_x * p.x + d_slope_y * p.y;
 
   const Vec d_camera[3] = {d_slope_x * p.inverse_z, d_slope_y * p.inverse_z,
-                           sums[kDepth] - d_inverse_z * p.inverse_z * p.inverse_z};
+                           sums[kValue + 3] - d_inverse_z * p.inverse_z * p.inverse_z};
   for (int j = 0; j < 3; ++j) {
     out.mean[j] = cam.R[0][j] * d_camera[0] + cam.R[1][j] * d_camera[1] + cam.R[2][j] * d_camera[2];
   }

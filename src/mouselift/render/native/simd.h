@@ -26,6 +26,7 @@ constexpr int kLanes = 4;
 
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
+typedef float Four __attribute__((vector_size(16)));
 
 inline Vec splat(float value) { return value - Vec{}; }
 
@@ -41,35 +42,24 @@ inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 
 using Mask = __mmask16;
 
-inline Mask first_lanes(int n) { return static_cast<Mask>((1u << n) - 1); }
 inline bool any(Mask m) { return m != 0; }
 inline Mask both(Mask a, Mask b) { return a & b; }
-inline Mask but_not(Mask a, Mask b) { return a & static_cast<Mask>(~b); }
 inline Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 inline Mask at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 inline Mask at_least(Mask where, Vec a, Vec b) { return _mm512_mask_cmp_ps_mask(where, a, b, _CMP_GE_OQ); }
-inline Vec select(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
 inline Vec where(Mask m, Vec a) { return _mm512_maskz_mov_ps(m, a); }  // 0 elsewhere
 inline uint32_t bits(Mask m) { return m; }
 
 inline Vec minimum(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec maximum(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 inline Vec square_root(Vec a) { return _mm512_sqrt_ps(a); }
-inline Vec round(Vec a) { return _mm512_roundscale_ps(a, 0); }
-inline Vec scale_by_power(Vec a, Vec exponent) { return _mm512_scalef_ps(a, exponent); }
 inline Vec rough_reciprocal(Vec a) { return _mm512_rcp14_ps(a); }
 
 #else
 
 using Mask = IntVec;
 
-inline Mask first_lanes(int n) {
-  Mask m;
-  for (int k = 0; k < kLanes; ++k) m[k] = k < n ? -1 : 0;
-  return m;
-}
 inline Mask both(Mask a, Mask b) { return a & b; }
-inline Mask but_not(Mask a, Mask b) { return a & ~b; }
 inline Mask less(Vec a, Vec b) { return a < b; }
 inline Mask at_least(Vec a, Vec b) { return a >= b; }
 inline Mask at_least(Mask where, Vec a, Vec b) { return (a >= b) & where; }
@@ -77,33 +67,24 @@ inline Vec where(Mask m, Vec a) { return (Vec)((IntVec)a & m); }  // 0 elsewhere
 
 #if defined(__AVX2__)
 inline uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps((__m256)m)); }
-inline Vec select(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, (__m256)m); }
 inline Vec minimum(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 inline Vec maximum(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 inline Vec square_root(Vec a) { return _mm256_sqrt_ps(a); }
-inline Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline IntVec to_int(Vec a) { return (IntVec)_mm256_cvtps_epi32(a); }
 inline Vec rough_reciprocal(Vec a) { return _mm256_rcp_ps(a); }
 #elif defined(__SSE2__)
 inline uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm_movemask_ps((__m128)m)); }
-inline Vec select(Mask m, Vec a, Vec b) { return (Vec)(((IntVec)a & m) | ((IntVec)b & ~m)); }
 inline Vec minimum(Vec a, Vec b) { return _mm_min_ps(a, b); }
 inline Vec maximum(Vec a, Vec b) { return _mm_max_ps(a, b); }
 inline Vec square_root(Vec a) { return _mm_sqrt_ps(a); }
-inline IntVec to_int(Vec a) { return (IntVec)_mm_cvtps_epi32(a); }
-inline Vec round(Vec a) { return __builtin_convertvector(to_int(a), Vec); }
 inline Vec rough_reciprocal(Vec a) { return _mm_rcp_ps(a); }
 #elif defined(__aarch64__)
 inline uint32_t bits(Mask m) {
   const uint32x4_t place = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32((uint32x4_t)m, place));
 }
-inline Vec select(Mask m, Vec a, Vec b) { return vbslq_f32((uint32x4_t)m, a, b); }
 inline Vec minimum(Vec a, Vec b) { return vminq_f32(a, b); }
 inline Vec maximum(Vec a, Vec b) { return vmaxq_f32(a, b); }
 inline Vec square_root(Vec a) { return vsqrtq_f32(a); }
-inline Vec round(Vec a) { return vrndnq_f32(a); }
-inline IntVec to_int(Vec a) { return (IntVec)vcvtnq_s32_f32(a); }
 inline Vec rough_reciprocal(Vec a) {
   const Vec estimate = vrecpeq_f32(a);  // 8 bits; one step more than the others need
   return estimate * vrecpsq_f32(a, estimate);
@@ -121,17 +102,10 @@ inline Vec square_root(Vec a) {
   for (int k = 0; k < kLanes; ++k) a[k] = __builtin_sqrtf(a[k]);
   return a;
 }
-inline Vec round(Vec a) {
-  for (int k = 0; k < kLanes; ++k) a[k] = __builtin_rintf(a[k]);
-  return a;
-}
-inline IntVec to_int(Vec a) { return __builtin_convertvector(round(a), IntVec); }
 inline Vec rough_reciprocal(Vec a) { return 1.0f / a; }
 #endif
 
 inline bool any(Mask m) { return bits(m) != 0; }
-// a * 2^exponent for whole exponents in -126 .. 127; anything else gives nonsense, which the caller masks out.
-inline Vec scale_by_power(Vec a, Vec exponent) { return (Vec)((IntVec)a + (to_int(exponent) << 23)); }
 
 #endif
 
@@ -141,16 +115,15 @@ inline Vec reciprocal(Vec a) {
   return estimate * (2.0f - a * estimate);
 }
 
-// 2^x for x in -126 .. 127: a minimax polynomial on [-1/2, 1/2] (relative error 7.5e-8), then an exact scaling.
+// 2^x for x in -126 .. 127, nonsense elsewhere (which the caller masks out): a minimax polynomial on [-1/2, 1/2] (relative
+// error 7.5e-8), then an exact scaling. Adding 1.5 * 2^23 rounds to a whole number, which the last bits then hold.
 inline Vec exp2(Vec x) {
-  const Vec whole = round(x);
-  const Vec f = x - whole;
-  Vec p = 1.327647012e-3f * f + 9.675541319e-3f;
-  p = p * f + 5.550713279e-2f;
-  p = p * f + 2.402211972e-1f;
-  p = p * f + 6.931469671e-1f;
-  p = p * f + 1.0f;
-  return scale_by_power(p, whole);
+  const Vec shifted = x + 12582912.0f;
+  const Vec f = x - (shifted - 12582912.0f);
+  const Vec f2 = f * f;  // in pairs, which makes fewer steps wait for each other
+  const Vec high = 1.327647012e-3f * f + 9.675541319e-3f, middle = 5.550713279e-2f * f + 2.402211972e-1f;
+  const Vec p = (high * f2 + middle) * f2 + (6.931469671e-1f * f + 1.0f);
+  return (Vec)((IntVec)p + ((IntVec)shifted << 23));
 }
 
 // log2(x) for normal positive x: the mantissa in [sqrt(1/2), sqrt(2)], then the series of artanh (error below 1e-7).
@@ -164,8 +137,6 @@ inline Vec log2(Vec x) {
 }
 
 // The four sums over the lanes of four vectors, side by side.
-typedef float Four __attribute__((vector_size(16)));
-
 inline Four sums_of_four(const Vec* v) {
 #if defined(__AVX2__)
   const auto eight_lanes = [](Vec a) {
@@ -192,6 +163,40 @@ inline Four sums_of_four(const Vec* v) {
   }
   return sums;
 #endif
+}
+
+// A block of pixels is a vector: 4 x 4, 4 x 2 or 2 x 2, rows one after another.
+constexpr int kBlockWidth = kLanes == 4 ? 2 : 4, kBlockHeight = kLanes / kBlockWidth;
+
+// Reads the rows of a block, `stride` floats apart.
+inline Vec load_rows(const float* from, int64_t stride) {
+#if defined(__AVX2__)
+  const auto two_rows = [stride](const float* p) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + stride), 1);
+  };
+#if defined(__AVX512F__)
+  return _mm512_insertf32x8(_mm512_castps256_ps512(two_rows(from)), two_rows(from + 2 * stride), 1);
+#else
+  return two_rows(from);
+#endif
+#else
+  return Vec{from[0], from[1], from[stride], from[stride + 1]};
+#endif
+}
+
+inline void store_rows(float* to, int64_t stride, Vec v) {
+  for (int row = 0; row < kBlockHeight; ++row) {
+#if defined(__AVX512F__)
+    const __m128 lanes[4] = {_mm512_castps512_ps128(v), _mm512_extractf32x4_ps(v, 1), _mm512_extractf32x4_ps(v, 2),
+                             _mm512_extractf32x4_ps(v, 3)};
+    _mm_storeu_ps(to + row * stride, lanes[row]);
+#elif defined(__AVX2__)
+    const __m128 lanes[2] = {_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)};
+    _mm_storeu_ps(to + row * stride, lanes[row]);
+#else
+    to[row * stride] = v[2 * row], to[row * stride + 1] = v[2 * row + 1];
+#endif
+  }
 }
 
 // Sums over the lanes of `n` vectors.

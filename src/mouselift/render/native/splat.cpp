@@ -31,19 +31,24 @@ Thresholds thresholds_of(const SplatConstants& constants) {
 
 // Renders `count` views, sharing the work of each stage among the threads.
 void forward_views(const SplatBatch& batch, const SplatConstants& constants, const SplatImages& results, int64_t first,
-                   int64_t count, BinnedView* views, int threads) {
+                   int64_t count, BinnedView* views, int threads, bool keep) {
   {
     const Binning binning(batch, constants, first, count, views, threads);
   }  // its scratch ends here
   const Thresholds limits = thresholds_of(constants);
   const int64_t tiles = views[0].tiles();
+  if (keep) {
+    for (int64_t v = 0; v < count; ++v) views[v].hits = Buffer<uint64_t>(views[v].tile_begin.back());
+  }
   parallel_for(count * tiles, threads, [&](int64_t item) {
     const int64_t v = item / tiles, t = item % tiles;
     BinnedView& view = views[v];
-    const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_begin[t + 1];
-    const float* background = scene_view(batch, first + v).background;
     const Layers out = layers_of(results, batch, first + v);
-    view.finish_tile(t, composite_tile(view.ellipses.data(), begin, end, view.tile(t), limits, background, out));
+    TileLight<ShownBlock> light(view.tile(t), out.width, out.height);
+    const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_begin[t + 1];
+    uint64_t* hits = keep ? view.hits.data() + view.tile_begin[t] : nullptr;
+    view.finish_tile(t, composite(view.ellipses.data(), begin, end, view.tile(t), limits, OwnValues{}, hits, light));
+    write_layers(light, view.tile(t), scene_view(batch, first + v).background, out);
   });
 }
 
@@ -53,7 +58,7 @@ void forward(const SplatBatch& batch, const SplatConstants& constants, const Spl
   handle.views.resize(total);
   const auto run = [&](int64_t first, int64_t count, int threads) {
     BinnedView* views = handle.views.data() + first;
-    forward_views(batch, constants, results, first, count, views, threads);
+    forward_views(batch, constants, results, first, count, views, threads, keep);
     if (!keep) std::for_each(views, views + count, [](BinnedView& view) { view = BinnedView{}; });
   };
   if (total >= kViewsPerThread * batch.threads) {
@@ -73,9 +78,18 @@ void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, 
     return slots + (view.page_slot[gaussian / kPage] + e.slot + place) * kNumSums;
   };
   const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_reach[t].end;
-  const auto composite = cotangent.depth ? composite_tile_backward<true, decltype(slot_of)>
-                                         : composite_tile_backward<false, decltype(slot_of)>;
-  composite(view.ellipses.data(), begin, end, tile, limits, result, cotangent, slot_of);
+  const auto composite = [&](auto& light) {
+    read_cotangents(tile, result, cotangent, light);
+    const uint64_t* hits = view.hits.data() + view.tile_begin[t];
+    composite_backward(view.ellipses.data(), begin, end, tile, limits, OwnValues{}, hits, light, slot_of);
+  };
+  if (cotangent.depth) {
+    TileLight<CotangentBlock<4>> light(tile, result.width, result.height);
+    composite(light);
+  } else {
+    TileLight<CotangentBlock<3>> light(tile, result.width, result.height);
+    composite(light);
+  }
 }
 
 // Adds the gradients of one view to `kLanes` Gaussians.
@@ -90,7 +104,7 @@ void gather(const SceneView& scene, const SplatConstants& constants, const Binne
     const TileBox box(e);
     for (int y = box.y0; y <= box.y1; ++y) {
       for (int x = box.x0; x <= box.x1; ++x, slot += kNumSums) {
-        if (!view.reached(int64_t{y} * view.tile_columns + x, first + k, e.z)) continue;
+        if (!view.reached(int64_t{y} * view.tile_columns + x, first + k, e.z())) continue;
         touched = true;
         for (int j = 0; j < kNumSums; ++j) lanes[j][k] += slot[j];
       }

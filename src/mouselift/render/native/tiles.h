@@ -13,17 +13,19 @@ namespace mouselift {
 
 // 8 x 8 blocks, one bit of a word for each: 32 x 32 px with AVX-512, 32 x 16 with AVX2, 16 x 16 with SSE2 or NEON.
 constexpr int kColumns = 8, kRows = 8, kBlocks = 64;
-constexpr int kBlockWidth = kLanes == 4 ? 2 : 4, kBlockHeight = kLanes / kBlockWidth;
 constexpr int kTileWidth = kColumns * kBlockWidth, kTileHeight = kRows * kBlockHeight;
+constexpr int kValues = 4;  // composited at once: red, green, blue and depth, or four features
 
-// One projected Gaussian, one cache line.
+// One projected Gaussian, one cache line. With (dx, dy) from a pixel to the centre, u = ux dx + uy dy and w = wy dy:
+// log2(alpha) = peak - u^2 - w^2.
 struct alignas(64) Ellipse {
-  float x, y;           // px
-  float qxx, qxy, qyy;  // log2(alpha) = peak + qxx dx^2 + qxy dx dy + qyy dy^2
-  float peak;           // log2(opacity)
-  float red, green, blue, z;
-  int16_t x0, y0, x1, y1;  // px, inclusive: where alpha can reach the threshold; x1 < x0 when culled
-  int64_t slot;            // its first gradient slot, counted from the start of its page
+  float x, y;  // px
+  float ux, uy, wy;
+  float peak;               // log2(opacity)
+  float values[kValues];    // red, green, blue, z
+  int16_t x0, y0, x1, y1;   // px, inclusive: where alpha can reach the threshold; x1 < x0 when culled
+  int64_t slot;             // its first gradient slot, counted from the start of its page
+  float z() const { return values[3]; }
 };
 
 struct Layers {  // one view
@@ -40,11 +42,10 @@ struct Tile {
 // The blocks of a tile that the box of `e` touches.
 inline uint64_t blocks_of(const Ellipse& e, const Tile& tile) {
   constexpr uint64_t every_row = 0x0101010101010101;  // the first column
-  const int c0 = std::max(0, e.x0 - tile.x) / kBlockWidth, c1 = std::min(kTileWidth - 1, e.x1 - tile.x) / kBlockWidth;
-  const int r0 = std::max(0, e.y0 - tile.y) / kBlockHeight;
-  const int r1 = std::min(kTileHeight - 1, e.y1 - tile.y) / kBlockHeight;
-  const uint64_t columns = every_row * ((2u << c1) - (1u << c0));
-  return columns & (~uint64_t{0} << (8 * r0)) & (~uint64_t{0} >> (8 * (7 - r1)));
+  const unsigned c0 = std::max(0, e.x0 - tile.x), c1 = std::min(kTileWidth - 1, e.x1 - tile.x);
+  const unsigned r0 = std::max(0, e.y0 - tile.y), r1 = std::min(kTileHeight - 1, e.y1 - tile.y);
+  const uint64_t columns = every_row * ((2u << c1 / kBlockWidth) - (1u << c0 / kBlockWidth));
+  return columns & (~uint64_t{0} << (8 * (r0 / kBlockHeight))) & (~uint64_t{0} >> (8 * (7 - r1 / kBlockHeight)));
 }
 
 // Pixel centres of block 0, relative to the tile.
@@ -59,230 +60,243 @@ inline Vec lane_y() {
   return v;
 }
 
-// The part of a block that lies inside the image.
-inline Mask inside(const Tile& tile, int block, int width, int height) {
-  alignas(64) float flags[kLanes];
-  for (int k = 0; k < kLanes; ++k) {
-    const int x = tile.x + block % kColumns * kBlockWidth + k % kBlockWidth;
-    const int y = tile.y + block / kColumns * kBlockHeight + k / kBlockWidth;
-    flags[k] = x < width && y < height ? 1.0f : 0.0f;
+// Where a block lies in the planes of an image that may end within it.
+struct Place {
+  int width, columns, rows;  // of the image; of the block's part inside of it, at most 0 outside
+  int64_t pixel;             // the first
+  Place(const Tile& tile, int block, int image_width, int image_height) : width(image_width) {
+    const int x = tile.x + block % kColumns * kBlockWidth, y = tile.y + block / kColumns * kBlockHeight;
+    columns = std::min(kBlockWidth, image_width - x), rows = std::min(kBlockHeight, image_height - y);
+    pixel = int64_t{y} * image_width + x;
   }
-  return at_least(load(flags), splat(0.5f));
-}
-
-// Calls row(lanes of the row, offset of its pixels in a plane, their number) for what of a block lies inside the image.
-template <class Row>
-inline void for_rows(const Tile& tile, int block, int width, int height, Row row) {
-  const int x = tile.x + block % kColumns * kBlockWidth, y = tile.y + block / kColumns * kBlockHeight;
-  const int columns = std::min(kBlockWidth, width - x), rows = std::min(kBlockHeight, height - y);
-  for (int r = 0; r < rows && columns > 0; ++r) row(r * kBlockWidth, int64_t{y + r} * width + x, columns);
-}
-
-inline Vec read_block(const float* plane, const Tile& tile, int block, int width, int height) {
-  alignas(64) float lanes[kLanes] = {};  // 0 outside the image, and where there is no plane
-  if (!plane) return load(lanes);
-  for_rows(tile, block, width, height, [&](int lane, int64_t pixel, int count) {
-    if (count == kBlockWidth) {  // a constant size: one move
-      std::memcpy(lanes + lane, plane + pixel, sizeof(float) * kBlockWidth);
-    } else {
-      std::copy_n(plane + pixel, count, lanes + lane);
+  bool whole() const { return columns == kBlockWidth && rows == kBlockHeight; }
+  bool empty() const { return columns <= 0 || rows <= 0; }
+  // Calls pixel(lane, offset in a plane) for the pixels inside the image.
+  template <class Pixel>
+  void for_each(Pixel body) const {
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < columns; ++c) body(r * kBlockWidth + c, pixel + int64_t{r} * width + c);
     }
-  });
-  return load(lanes);
-}
+  }
+  Vec read(const float* plane) const {
+    if (!plane) return Vec{};
+    if (whole()) return load_rows(plane + pixel, width);
+    alignas(64) float lanes[kLanes] = {};  // 0 outside the image
+    for_each([&](int lane, int64_t at) { lanes[lane] = plane[at]; });
+    return load(lanes);
+  }
+  void write(float* plane, Vec value) const {
+    if (whole()) return store_rows(plane + pixel, width, value);
+    alignas(64) float lanes[kLanes];
+    store(lanes, value);
+    for_each([&](int lane, int64_t at) { plane[at] = lanes[lane]; });
+  }
+  Mask inside() const {
+    if (whole()) return at_least(Vec{}, Vec{});
+    alignas(64) float flags[kLanes] = {};
+    for_each([&](int lane, int64_t) { flags[lane] = 1.0f; });
+    return at_least(load(flags), splat(0.5f));
+  }
+};
 
-inline void write_block(float* plane, const Tile& tile, int block, int width, int height, Vec value) {
-  alignas(64) float lanes[kLanes];
-  store(lanes, value);
-  for_rows(tile, block, width, height, [&](int lane, int64_t pixel, int count) {
-    if (count == kBlockWidth) {
-      std::memcpy(plane + pixel, lanes + lane, sizeof(float) * kBlockWidth);
-    } else {
-      std::copy_n(lanes + lane, count, plane + pixel);
-    }
-  });
-}
-
-// One Gaussian, spread over the lanes.
+// One Gaussian, spread over the lanes. u and w of a pixel are made of a part that belongs to its block's column, one of
+// the block's row, and one of the lane, the same in every block.
 struct Spread {
-  Vec x, y, qxx, qxy, qyy, peak, red, green, blue, z;
-  Spread(const Ellipse& e, const Tile& tile)
-      : x(splat(e.x - tile.x)),
-        y(splat(e.y - tile.y)),
-        qxx(splat(e.qxx)),
-        qxy(splat(e.qxy)),
-        qyy(splat(e.qyy)),
-        peak(splat(e.peak)),
-        red(splat(e.red)),
-        green(splat(e.green)),
-        blue(splat(e.blue)),
-        z(splat(e.z)) {}
-  Vec log2_alpha(Vec dx, Vec dy) const { return dx * (qxx * dx + qxy * dy) + (qyy * dy * dy + peak); }
+  alignas(16) float column_u[kColumns], row_u[kRows], row_w[kRows];
+  Vec lane_u, lane_w, peak, values[kValues];
+
+  Spread(const Ellipse& e, const Tile& tile, const float* shown) {
+    for (int i = 0; i < kColumns; i += 4) {
+      const Four index = {i + 0.0f, i + 1.0f, i + 2.0f, i + 3.0f};
+      const Four dx = e.x - tile.x - kBlockWidth * index, dy = e.y - tile.y - kBlockHeight * index;
+      const Four parts[3] = {e.ux * dx, e.uy * dy, e.wy * dy};
+      std::memcpy(column_u + i, &parts[0], sizeof(Four));
+      std::memcpy(row_u + i, &parts[1], sizeof(Four));
+      std::memcpy(row_w + i, &parts[2], sizeof(Four));
+    }
+    lane_u = e.ux * lane_x() + e.uy * lane_y();
+    lane_w = e.wy * lane_y();
+    peak = splat(e.peak);
+    for (int k = 0; k < kValues; ++k) values[k] = splat(shown[k]);
+  }
+  Vec u(int block) const { return column_u[block % kColumns] - lane_u + row_u[block / kColumns]; }
+  Vec w(int block) const { return row_w[block / kColumns] - lane_w; }
+  Vec log2_alpha(Vec u, Vec w) const { return peak - u * u - w * w; }
+};
+
+// What a pass shows: the colour and depth of the Gaussians themselves, or up to four of their features.
+struct OwnValues {
+  const float* of(const Ellipse& e, uint32_t) const { return e.values; }
+};
+struct FeatureValues {
+  const float* first;  // of Gaussian 0
+  int64_t stride;
+  int count;  // at most kValues
+  float padded[kValues] = {};
+  const float* of(const Ellipse&, uint32_t gaussian) {
+    std::copy_n(first + gaussian * stride, count, padded);
+    return padded;
+  }
 };
 
 struct Thresholds {
   Vec max_alpha, min_log2_alpha, min_transmittance;
 };
 
-struct BlockGrid {
-  Vec x[kColumns], y[kRows];  // pixel centres, relative to the tile
-  BlockGrid() {
-    for (int c = 0; c < kColumns; ++c) x[c] = lane_x() + static_cast<float>(c * kBlockWidth);
-    for (int r = 0; r < kRows; ++r) y[r] = lane_y() + static_cast<float>(r * kBlockHeight);
-  }
-};
-
-// The light that is left in the pixels of one tile.
+// The light that is left in the pixels of one tile. What belongs to a block lies side by side and starts with T, its
+// transmittance.
+template <class Block>
 struct TileLight {
-  Vec T[kBlocks];      // transmittance
+  Block blocks[kBlocks];
   Mask live[kBlocks];  // pixels that still take Gaussians
   uint64_t alive = 0;  // blocks that have one
 
   TileLight(const Tile& tile, int width, int height) {
     for (int b = 0; b < kBlocks; ++b) {
-      T[b] = splat(1.0f);
-      live[b] = inside(tile, b, width, height);
+      blocks[b].T = splat(1.0f);
+      live[b] = Place(tile, b, width, height).inside();
       alive |= uint64_t{any(live[b])} << b;
     }
   }
 
-  // Takes what `alpha` absorbs in a block and returns it. Pixels in which that would leave too little end before it:
-  // their alpha becomes 0.
-  Vec absorb(int b, Vec& alpha, const Thresholds& limits) {
-    Vec weight = T[b] * alpha, remaining = T[b] - weight;
-    const Mask full = less(remaining, limits.min_transmittance);
-    if (any(full)) {
-      alpha = select(full, Vec{}, alpha);
-      weight = select(full, Vec{}, weight);
-      remaining = select(full, T[b], remaining);
-      live[b] = but_not(live[b], full);
-      if (!any(live[b])) alive &= ~(uint64_t{1} << b);
-    }
-    T[b] = remaining;
-    return weight;
+  // Takes what `alpha` absorbs in a block as `weight`. Pixels in which that would leave too little end before it: the
+  // others are returned. Without branches, because when a pixel ends cannot be foreseen.
+  Mask absorb(int b, Vec alpha, const Thresholds& limits, Vec& weight) {
+    const Vec before = blocks[b].T, taken = before * alpha;
+    const Mask fits = at_least(before - taken, limits.min_transmittance);
+    weight = where(fits, taken);
+    blocks[b].T = before - weight;
+    live[b] = both(live[b], fits);
+    return fits;
   }
 };
 
-// Returns the end of what it looked at: once every pixel is full, the rest of the list is left alone.
-inline const uint32_t* composite_tile(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end,
-                                      const Tile& tile, const Thresholds& limits, const float* background,
-                                      const Layers& out) {
-  const BlockGrid grid;
-  Vec red[kBlocks] = {}, green[kBlocks] = {}, blue[kBlocks] = {}, depth[kBlocks] = {};
-  TileLight light(tile, out.width, out.height);
-  const uint64_t in_image = light.alive;
+struct ShownBlock {
+  Vec T, sums[kValues];  // of weight times value
+};
 
+// Composites a list of Gaussians. Returns the end of what it looked at: once every pixel is full, the rest is left alone.
+// `hits` notes for each Gaussian in which blocks it was seen; it may be null.
+template <class Source>
+const uint32_t* composite(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
+                          const Thresholds& limits, Source source, uint64_t* hits, TileLight<ShownBlock>& light) {
+  for (int b = 0; b < kBlocks; ++b) std::fill_n(light.blocks[b].sums, kValues, Vec{});
   const uint32_t* it = begin;
   for (; it < end && light.alive; ++it) {
     __builtin_prefetch(&ellipses[it[it + 8 < end ? 8 : 0]]);
     const Ellipse& e = ellipses[*it];
-    uint64_t todo = light.alive & blocks_of(e, tile);
-    if (!todo) continue;
-    const Spread g(e, tile);
-    for (; todo; todo &= todo - 1) {
-      const int b = __builtin_ctzll(todo);
-      const Vec log2_alpha = g.log2_alpha(g.x - grid.x[b % kColumns], g.y - grid.y[b / kColumns]);
-      const Mask hit = at_least(light.live[b], log2_alpha, limits.min_log2_alpha);
-      if (!any(hit)) continue;
-      Vec alpha = where(hit, minimum(exp2(log2_alpha), limits.max_alpha));
-      const Vec weight = light.absorb(b, alpha, limits);
-      red[b] += weight * g.red;
-      green[b] += weight * g.green;
-      blue[b] += weight * g.blue;
-      depth[b] += weight * g.z;
+    uint64_t todo = light.alive & blocks_of(e, tile), seen = 0;
+    if (todo) {
+      const Spread g(e, tile, source.of(e, *it));
+      for (; todo; todo &= todo - 1) {
+        const int b = __builtin_ctzll(todo);
+        const Vec log2_alpha = g.log2_alpha(g.u(b), g.w(b));
+        // Whether any lane is hit is not asked: the answer would be guessed wrongly too often to save time.
+        const Mask hit = both(light.live[b], at_least(log2_alpha, limits.min_log2_alpha));
+        const Vec alpha = where(hit, minimum(exp2(log2_alpha), limits.max_alpha));
+        Vec weight;
+        light.absorb(b, alpha, limits, weight);
+        ShownBlock& block = light.blocks[b];
+        for (int k = 0; k < kValues; ++k) block.sums[k] += weight * g.values[k];
+        seen |= uint64_t{any(hit)} << b;
+        if (__builtin_expect(!any(light.live[b]), 0)) light.alive &= ~(uint64_t{1} << b);
+      }
     }
-  }
-
-  for (uint64_t todo = in_image; todo; todo &= todo - 1) {
-    const int b = __builtin_ctzll(todo);
-    const auto write = [&](float* plane, Vec value) { write_block(plane, tile, b, out.width, out.height, value); };
-    write(out.image, red[b] + light.T[b] * background[0]);
-    write(out.image + out.plane(), green[b] + light.T[b] * background[1]);
-    write(out.image + 2 * out.plane(), blue[b] + light.T[b] * background[2]);
-    const Vec alpha = 1.0f - light.T[b];
-    write(out.alpha, alpha);
-    write(out.depth, where(less(Vec{}, alpha), depth[b] / alpha));
+    if (hits) hits[it - begin] = seen;
   }
   return it;
 }
 
-// Cotangents of the pixels of one tile, and what is still behind: see `composite_tile_backward`.
-template <bool kWithDepth>
-struct TileCotangents {
-  Vec red[kBlocks], green[kBlocks], blue[kBlocks], depth[kWithDepth ? kBlocks : 1], rest[kBlocks];
-
-  TileCotangents(const Tile& tile, const Layers& result, const Layers& cotangent) {
-    for (int b = 0; b < kBlocks; ++b) {
-      const auto read = [&](const float* plane) { return read_block(plane, tile, b, result.width, result.height); };
-      const int64_t plane = result.plane(), d_plane = cotangent.image ? plane : 0;
-      red[b] = read(cotangent.image);
-      green[b] = read(cotangent.image + d_plane);
-      blue[b] = read(cotangent.image + 2 * d_plane);
-      const Vec alpha = read(result.alpha);
-      Vec d_alpha = read(cotangent.alpha);
-      rest[b] = red[b] * read(result.image) + green[b] * read(result.image + plane) +
-                blue[b] * read(result.image + 2 * plane);
-      if constexpr (kWithDepth) {  // depth = sum(weight z) / alpha
-        const Vec d_mean = read(cotangent.depth), mean = read(result.depth);
-        depth[b] = where(less(Vec{}, alpha), d_mean / alpha);
-        d_alpha -= depth[b] * mean;
-        rest[b] += d_mean * mean;
-      }
-      rest[b] -= (1.0f - alpha) * d_alpha;
-    }
+inline void write_layers(const TileLight<ShownBlock>& light, const Tile& tile, const float* background,
+                         const Layers& out) {
+  for (int b = 0; b < kBlocks; ++b) {
+    const Place place(tile, b, out.width, out.height);
+    if (place.empty()) continue;
+    const ShownBlock& block = light.blocks[b];
+    for (int k = 0; k < 3; ++k) place.write(out.image + k * out.plane(), block.sums[k] + block.T * background[k]);
+    const Vec alpha = 1.0f - block.T;
+    place.write(out.alpha, alpha);
+    place.write(out.depth, where(less(Vec{}, alpha), block.sums[3] / alpha));
   }
+}
+
+// A block on the way back: cotangents of its pixels, and what is still behind, see `composite_backward`.
+template <int kCount>
+struct CotangentBlock {
+  Vec T, rest, d[kCount];
 };
 
-// Walks the tile front to back once more. With C_i the cotangent of what Gaussian i shows (colour and depth), and
-// rest_i what the Gaussians behind it and the background contribute, dL/dalpha_i = T_i C_i - rest_i / (1 - alpha_i).
-// `rest` starts as the whole pixel, which the forward pass left in `result`.
+// kCount is 3, or 4 when the depth has a cotangent.
+template <int kCount>
+void read_cotangents(const Tile& tile, const Layers& result, const Layers& cotangent,
+                     TileLight<CotangentBlock<kCount>>& light) {
+  for (int b = 0; b < kBlocks; ++b) {
+    const Place place(tile, b, result.width, result.height);
+    CotangentBlock<kCount>& block = light.blocks[b];
+    const Vec alpha = place.read(result.alpha);
+    Vec d_alpha = place.read(cotangent.alpha);
+    block.rest = Vec{};
+    for (int k = 0; k < 3; ++k) {
+      block.d[k] = cotangent.image ? place.read(cotangent.image + k * result.plane()) : Vec{};
+      block.rest += block.d[k] * place.read(result.image + k * result.plane());
+    }
+    if constexpr (kCount == 4) {  // depth = sum(weight z) / alpha
+      const Vec d_mean = place.read(cotangent.depth), mean = place.read(result.depth);
+      block.d[3] = where(less(Vec{}, alpha), d_mean / alpha);
+      d_alpha -= block.d[3] * mean;
+      block.rest += d_mean * mean;
+    }
+    block.rest -= (1.0f - alpha) * d_alpha;
+  }
+}
+
+// Walks a list front to back once more. With C_i the cotangent of what Gaussian i shows and rest_i what the Gaussians
+// behind it and the background contribute, dL/dalpha_i = T_i C_i - rest_i / (1 - alpha_i). `rest` starts as the whole
+// pixel, which the forward pass left in the result.
 //
-// `slot_of(i, e)` is where the sums of Gaussian i in this tile belong; every slot from `begin` to `end` is written.
-template <bool kWithDepth, class SlotOf>
-void composite_tile_backward(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
-                             const Thresholds& limits, const Layers& result, const Layers& cotangent, SlotOf slot_of) {
-  const BlockGrid grid;
-  TileCotangents<kWithDepth> d(tile, result, cotangent);
-  TileLight light(tile, result.width, result.height);
+// `hits` is what the forward pass noted. `slot_of(i, e)` is where the sums of Gaussian i in this tile belong; every slot
+// from `begin` to `end` is written.
+template <int kCount, class Source, class SlotOf>
+void composite_backward(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
+                        const Thresholds& limits, Source source, const uint64_t* hits,
+                        TileLight<CotangentBlock<kCount>>& light, SlotOf slot_of) {
   for (const uint32_t* it = begin; it < end; ++it) {
     __builtin_prefetch(&ellipses[it[it + 8 < end ? 8 : 0]]);
     const Ellipse& e = ellipses[*it];
     float* slot = slot_of(*it, e);
-    uint64_t todo = light.alive & blocks_of(e, tile);
+    uint64_t todo = hits[it - begin];
     if (!todo) {
       std::fill_n(slot, kNumSums, 0.0f);
       continue;
     }
-    const Spread g(e, tile);
-    Vec sums[kNumSums] = {};
+    const Spread g(e, tile, source.of(e, *it));
+    Vec sums[kValue + kCount] = {};
     for (; todo; todo &= todo - 1) {
       const int b = __builtin_ctzll(todo);
-      const Vec dx = g.x - grid.x[b % kColumns], dy = g.y - grid.y[b / kColumns];
-      const Vec log2_alpha = g.log2_alpha(dx, dy);
-      const Mask hit = at_least(light.live[b], log2_alpha, limits.min_log2_alpha);
-      if (!any(hit)) continue;
-      const Vec uncapped = exp2(log2_alpha), before = light.T[b];
-      Vec alpha = where(hit, minimum(uncapped, limits.max_alpha));
-      const Vec weight = light.absorb(b, alpha, limits);
-      Vec shown = d.red[b] * g.red + d.green[b] * g.green + d.blue[b] * g.blue;
-      if constexpr (kWithDepth) shown += d.depth[b] * g.z;
-      d.rest[b] -= weight * shown;
-      const Vec d_alpha = before * shown - d.rest[b] * reciprocal(1.0f - alpha);
-      const Vec G = where(at_least(limits.max_alpha, uncapped), alpha * d_alpha);
-      const Vec Gx = G * dx, Gy = G * dy;
+      CotangentBlock<kCount>& block = light.blocks[b];
+      const Vec u = g.u(b), w = g.w(b), log2_alpha = g.log2_alpha(u, w);
+      const Mask hit = both(light.live[b], at_least(log2_alpha, limits.min_log2_alpha));
+      const Vec uncapped = exp2(log2_alpha), before = block.T;
+      const Vec alpha = where(hit, minimum(uncapped, limits.max_alpha));
+      Vec weight;
+      const Mask fits = light.absorb(b, alpha, limits, weight);
+      Vec shown = block.d[0] * g.values[0];
+      for (int k = 1; k < kCount; ++k) shown += block.d[k] * g.values[k];
+      const Vec rest = block.rest - weight * shown;
+      block.rest = rest;
+      const Vec d_alpha = before * shown - rest * reciprocal(1.0f - alpha);
+      const Vec G = where(both(fits, at_least(limits.max_alpha, uncapped)), alpha * d_alpha);
+      const Vec Gu = G * u, Gw = G * w;
       sums[kG] += G;
-      sums[kGx] += Gx;
-      sums[kGy] += Gy;
-      sums[kGxx] += Gx * dx;
-      sums[kGxy] += Gx * dy;
-      sums[kGyy] += Gy * dy;
-      sums[kRed] += weight * d.red[b];
-      sums[kGreen] += weight * d.green[b];
-      sums[kBlue] += weight * d.blue[b];
-      if constexpr (kWithDepth) sums[kDepth] += weight * d.depth[b];
+      sums[kGu] += Gu;
+      sums[kGw] += Gw;
+      sums[kGuu] += Gu * u;
+      sums[kGuw] += Gu * w;
+      sums[kGww] += Gw * w;
+      for (int k = 0; k < kCount; ++k) sums[kValue + k] += weight * block.d[k];
     }
-    sum_lanes<kWithDepth ? kNumSums : kDepth>(sums, slot);
-    if constexpr (!kWithDepth) slot[kDepth] = 0;
+    sum_lanes<kValue + kCount>(sums, slot);
+    if constexpr (kValue + kCount < kNumSums) slot[kNumSums - 1] = 0;
   }
 }
 
