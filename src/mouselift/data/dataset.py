@@ -20,10 +20,12 @@ class MouseDataset(Dataset[Sample]):
         root: A dataset folder (docs/data_format.md).
         split: "train" or "val".
         limit: At most this many samples, the first ones.
+        cache_gb: Samples beyond this much memory are read from the disk every time.
     """
 
-    def __init__(self, root: Path, split: str, limit: int | None = None) -> None:
+    def __init__(self, root: Path, split: str, limit: int | None = None, *, cache_gb: float = float("inf")) -> None:
         self.folders = list_samples(root, split)[:limit]
+        self._room = cache_gb * 1e9  # bytes
         self._cache: dict[int, tuple[UInt8[Tensor, "v 4 h w"], Cameras, Callable[..., Sample]]] = {}
 
     def __len__(self) -> int:
@@ -31,9 +33,11 @@ class MouseDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """One sample with all its views, straight colour with masks."""
-        if index not in self._cache:
-            self._cache[index] = _compact(read_sample(self.folders[index]))
-        pixels, cameras, sample_of = self._cache[index]
+        compact = self._cache.get(index) or _compact(read_sample(self.folders[index]))
+        pixels, cameras, sample_of = compact
+        if index not in self._cache and pixels.nbytes <= self._room:
+            self._cache[index] = compact
+            self._room -= pixels.nbytes
         values = pixels.float() / 255
         return sample_of(views=Views(images=values[:, :3], masks=values[:, 3:], cameras=cameras))
 

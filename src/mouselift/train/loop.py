@@ -1,88 +1,32 @@
 """The training loop: the same for every model; a task says what the loss is."""
 
 import logging
-import math
-import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from mouselift.atomic import remove_leftovers
 from mouselift.data.dataset import MouseDataset
-from mouselift.data.layout import Sample
-from mouselift.train.checkpoint import EMA, TrainState, load_checkpoint, save_checkpoint
+from mouselift.train.alarms import TrainingError, Window, warn_of_starvation, watch_collapse
+from mouselift.train.checkpoint import LAST, Trained, TrainState, resume, save_checkpoint
+from mouselift.train.distributed import Processes, joined
+from mouselift.train.ema import EMA
+from mouselift.train.layers import compile_layers, recompute_layers
 from mouselift.train.log import TrainLog
+from mouselift.train.order import SampleStream
+from mouselift.train.run_config import RunConfig, learning_rate
+from mouselift.train.step import Learner
+from mouselift.train.stop import StopRequest
+from mouselift.train.task import Task
 
 logger = logging.getLogger(__name__)
-MAX_SKIPPED_SHARE = 0.2  # of the steps since the last log line; more means that the data or the rate is wrong
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on: it says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """How long, how fast and on what."""
-
-    steps: int = 10_000
-    batch_size: int = 1
-    accumulation: int = 4
-    """Micro-batches per optimiser step."""
-    learning_rate: float = 4e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.05
-    """On matrices only."""
-    warmup_steps: int = 200
-    final_rate_share: float = 0.02
-    """Of the learning rate, where the cosine ends."""
-    clip_norm: float = 1.0
-    skip_norm: float = 100.0
-    """A step whose gradient norm exceeds this is skipped and counted."""
-    ema_decay: float = 0.999
-    bf16: bool = True
-    device: str = "cpu"
-    threads: int = 0
-    """CPU threads; 0 leaves torch's choice."""
-    seed: int = 0
-    initial_weights: str | None = None
-    """Weights (.safetensors or .pt) to start from instead of random ones."""
-    log_every: int = 50
-    validate_every: int = 500
-    validation_samples: int = 16
-    checkpoint_every_s: float = 120.0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.accumulation, self.log_every, self.validate_every) < 1:
-            raise ValueError("steps, batch_size, accumulation, log_every and validate_every must be at least 1")
-        if not self.learning_rate > 0 or not 0 <= self.ema_decay < 1:
-            raise ValueError(f"{self.learning_rate=} must be positive and {self.ema_decay=} in [0, 1)")
-
-
-@runtime_checkable
-class Task(Protocol):
-    """What is trained: a model, its loss on samples, and its figures on held-out samples."""
-
-    @property
-    def model(self) -> nn.Module:
-        """What is trained."""
-        ...
-
-    better: str
-    """The name of the validation figure that decides which weights are the best (higher is better)."""
-
-    def loss(self, samples: Sequence[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Scalar loss of a batch, and figures for the log."""
-        ...
-
-    def validate(self, model: Any, samples: Sequence[Sample]) -> tuple[dict[str, float], Tensor]:
-        """Figures of `model` on held-out samples, and a picture (3, H, W) in [0, 1] of the first ones."""
-        ...
+BEST, FINAL = "best.safetensors", "final.safetensors"
 
 
 def train(
@@ -95,161 +39,143 @@ def train(
 ) -> TrainState:
     """Train, log and checkpoint in `folder`; goes on from the checkpoint that lies there.
 
-    Every random number comes from (seed, step), so a resumed run continues bit for bit as an undisturbed one would.
-    SIGTERM and Ctrl-C end the run after the current step, with a checkpoint.
+    Every random number comes from (seed, step, place in the global batch), so a resumed run continues bit for bit as
+    an undisturbed one would, and several processes do what one does. Ctrl-C, SIGTERM and SIGUSR1 end the run after the
+    current step, with a checkpoint.
 
     Args:
         task: What is trained.
         config: How.
         data: Training samples.
         held_out: Samples for validation.
-        folder: Gets `last.pt`, `best.safetensors`, `final.safetensors`, `log.csv`, TensorBoard events and panels.
+        folder: Gets `last.pt`, `previous.pt`, `best.safetensors`, `log.csv`, events, panels, and at the end of the run
+            `final.safetensors`.
         record: What the weights should remember: configuration, version.
+
+    Raises:
+        InputError: The configuration, the processes and the checkpoint do not fit each other.
+        TrainingError: The run makes no sense any more.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    task.model.to(config.device).train()
-    optimizer = torch.optim.AdamW(_parameter_groups(task.model, config), betas=config.betas, fused=True)
-    ema = EMA(task.model, config.ema_decay)
-    state = TrainState()
-    if (folder / "last.pt").exists():
-        state = load_checkpoint(folder / "last.pt", task.model, ema, optimizer)
-        logger.info("resuming at step %d", state.step)
-    stop = _StopRequest()
-    held_out_samples = [held_out[i] for i in range(min(config.validation_samples, len(held_out)))]
-    saved_at, skipped_since_log = time.monotonic(), 0
-    with (
-        TrainLog(folder) as log,
-        stop,
-        tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as bar,
-    ):
-        while state.step < config.steps and not stop.asked:
-            rate = learning_rate(config, state.step)
-            figures, skipped = _step(task, config, data, optimizer, state.step, rate)
-            ema.update(task.model, state.step)
+    with joined(config.parallel, config.device) as processes:
+        return _Run(task, config, data, held_out, folder, record, processes).go()
+
+
+class _Run:
+    """One part of a run, from a checkpoint to the end or the next interruption."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: RunConfig,
+        data: MouseDataset,
+        held_out: MouseDataset,
+        folder: Path,
+        record: Mapping[str, Any],
+        processes: Processes,
+    ) -> None:
+        self.task, self.config, self.data, self.folder = task, config, data, folder
+        self.record, self.processes = record, processes
+        if processes.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder, [LAST, BEST, FINAL, "log.csv"])
+        wanted = config.validation_samples if processes.is_first else 0
+        self.held_out = [held_out[i] for i in range(min(wanted, len(held_out)))]
+        task.model.to(processes.device).train()
+        self.ema = EMA(task.model, config.ema_decay)
+        if config.recompute_layers:
+            recompute_layers(task.model)
+        if config.compile_layers:
+            compile_layers(task.model)
+        self.learner = Learner(task, config, processes)
+        if config.parallel == "fsdp":
+            self.ema.cut_like(task.model)
+        self.trained = Trained(model=task.model, ema=self.ema, optimizer=self.learner.optimizer)
+        self.state = resume(folder, self.trained, processes)
+        if self.state.step and processes.is_first:
+            logger.info("resuming at step %d", self.state.step)
+
+    def go(self) -> TrainState:
+        state, config, processes = self.state, self.config, self.processes
+        log = TrainLog(self.folder, state.step, config.trackers) if processes.is_first else None
+        with ExitStack() as stack:
+            stop = stack.enter_context(StopRequest())
+            stream = SampleStream(self.data, config, state.step, processes.rank, processes.world)
+            stack.enter_context(stream)
+            if log is not None:
+                stack.enter_context(log)
+            bar = tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05, disable=log is None)
+            stack.enter_context(bar)
+            self._steps(stream, stop, log, bar.update)
+            self._save()
+            if state.step == config.steps:
+                self.ema.save(self.folder / FINAL, {**self.record, "step": state.step}, here=processes.is_first)
+        return state
+
+    def _steps(
+        self, stream: SampleStream, stop: StopRequest, log: TrainLog | None, report: Callable[[], object]
+    ) -> None:
+        state, config = self.state, self.config
+        window = Window()
+        saved_at = clock = time.monotonic()
+        stopping = False
+        while state.step < config.steps and not stopping:
+            waited = stream.waited_s
+            figures = self.learner.gradients(stream, state.step)
+            due = self.processes.is_first and time.monotonic() - saved_at > config.checkpoint_every_s
+            bad = not figures["gradient_norm"] <= config.skip_norm  # NaN is skipped too
+            stopping, due, skipped = self.processes.any(stop.asked, due, bad)
+            if not skipped:
+                self.learner.update(state.step)
+            self.ema.update(self.task.model, state.step)
             state.step += 1
             state.skipped += skipped
-            skipped_since_log += skipped
-            bar.update()
+            seconds, clock = time.monotonic() - clock, time.monotonic()
+            state.seconds += seconds
+            window.add(skipped=skipped, seconds=seconds, waited_s=stream.waited_s - waited)
+            report()
             if state.step % config.log_every == 0:
-                log.write(state.step, {**figures, "rate": rate, "skipped": state.skipped})
-                bar.set_postfix(loss=f"{figures['loss']:.4f}")
-                if skipped_since_log > MAX_SKIPPED_SHARE * config.log_every:
-                    raise TrainingError(
-                        f"{skipped_since_log} of the last {config.log_every} steps were skipped: the gradients explode"
-                    )
-                skipped_since_log = 0
+                self._log(log, figures, window)
+                window = Window()
             if state.step % config.validate_every == 0 or state.step == config.steps:
-                _validate(task, ema, held_out_samples, state, folder, log, record)
-            if time.monotonic() - saved_at > config.checkpoint_every_s:
-                save_checkpoint(folder / "last.pt", state, task.model, ema, optimizer)
+                self._validate(log)
+                seconds, clock = time.monotonic() - clock, time.monotonic()
+                state.seconds += seconds
+            if due:
+                self._save()
                 saved_at = time.monotonic()
-        save_checkpoint(folder / "last.pt", state, task.model, ema, optimizer)
-        ema.save(folder / "final.safetensors", {**record, "step": state.step})
-    return state
 
+    def _log(self, log: TrainLog | None, figures: Mapping[str, float], window: Window) -> None:
+        everywhere = self.processes.mean({**figures, **window.figures()})
+        if log is not None:
+            rate = learning_rate(self.config, self.state.step - 1)
+            shown = {**everywhere, "rate": rate, "skipped": float(self.state.skipped)}
+            log.write(self.state.step, self.state.seconds, shown)
+            warn_of_starvation(everywhere["waiting_share"])
+        window.check_skipped()
 
-def learning_rate(config: RunConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to `final_rate_share`."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    low = config.final_rate_share
-    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    def _validate(self, log: TrainLog | None) -> None:
+        """Figures of the averaged weights, by the first process; the others wait for what it decides."""
+        state, reason, best = self.state, None, False
+        with self.ema.averaged(here=log is not None) as model:
+            if log is not None:
+                with torch.no_grad():
+                    figures, pictures = self.task.validate(model, self.held_out)
+                log.write(state.step, state.seconds, {f"val_{name}": value for name, value in figures.items()})
+                log.panels(state.step, {"": pictures} if isinstance(pictures, Tensor) else pictures)
+                best = figures[self.task.better] > state.best
+                state.best = max(state.best, figures[self.task.better])
+                reason = watch_collapse(figures, self.task.better, state, self.config)
+        state.best, state.collapsed, best, reason = self.processes.from_first(
+            (state.best, state.collapsed, best, reason)
+        )
+        if best:
+            record = {**self.record, "step": state.step, self.task.better: state.best}
+            self.ema.save(self.folder / BEST, record, here=log is not None)
+        if reason is not None:
+            self._save()
+            raise TrainingError(reason)
 
-
-def sample_indices(num_samples: int, seed: int, first: int, count: int) -> list[int]:
-    """Positions first .. first + count - 1 of an endless stream of shuffled epochs, without any state."""
-    indices = []
-    for position in range(first, first + count):
-        epoch, offset = divmod(position, num_samples)
-        order = torch.randperm(num_samples, generator=torch.Generator().manual_seed(_mix(seed, epoch, 1)))
-        indices.append(int(order[offset]))
-    return indices
-
-
-def _step(
-    task: Task,
-    config: RunConfig,
-    data: MouseDataset,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    rate: float,
-) -> tuple[dict[str, float], int]:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    totals: dict[str, float] = {}
-    for micro in range(config.accumulation):
-        position = (step * config.accumulation + micro) * config.batch_size
-        samples = [data[i] for i in sample_indices(len(data), config.seed, position, config.batch_size)]
-        generator = torch.Generator().manual_seed(_mix(config.seed, step, 2 + micro))
-        loss, figures = task.loss(samples, generator)
-        (loss / config.accumulation).backward()
-        for name, value in {"loss": float(loss.detach()), **figures}.items():
-            totals[name] = totals.get(name, 0.0) + value / config.accumulation
-    norm = float(nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm))
-    totals["gradient_norm"] = norm
-    if not norm <= config.skip_norm:  # NaN is skipped too
-        return totals, 1
-    optimizer.step()
-    return totals, 0
-
-
-def _validate(
-    task: Task,
-    ema: EMA,
-    samples: Sequence[Sample],
-    state: TrainState,
-    folder: Path,
-    log: TrainLog,
-    record: Mapping[str, Any],
-) -> None:
-    with torch.no_grad():
-        figures, panel = task.validate(ema.model, samples)
-    log.write(state.step, {f"val_{name}": value for name, value in figures.items()})
-    log.panel(state.step, panel)
-    score = figures[task.better]
-    if score > state.best:
-        state.best = score
-        ema.save(folder / "best.safetensors", {**record, "step": state.step, task.better: score})
-
-
-def _parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay, "lr": config.learning_rate}]
-    if vectors:
-        groups.append({"params": vectors, "weight_decay": 0.0, "lr": config.learning_rate})
-    return groups
-
-
-def _mix(*values: int) -> int:
-    """One seed from several numbers (splitmix64's finaliser over their combination)."""
-    state = 0
-    for value in values:
-        state = (state ^ (value + 0x9E3779B97F4A7C15 + (state << 6) + (state >> 2))) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    return state ^ (state >> 31)
-
-
-class _StopRequest:
-    """Turns SIGTERM and SIGINT into a flag while the loop runs, then gives the handlers back."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "_StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: object) -> None:
-        logger.info("signal %d: stopping after this step", number)
-        self.asked = True
+    def _save(self) -> None:
+        save_checkpoint(self.folder, self.state, self.trained, self.processes)

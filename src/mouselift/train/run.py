@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 import mouselift
+from mouselift.atomic import atomic_path
 from mouselift.config import to_dict, to_yaml
 from mouselift.data.dataset import MouseDataset
 from mouselift.models.checkpoint_io import load_into
@@ -14,8 +15,11 @@ from mouselift.models.generator import GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.models.pose_estimator import PoseEstimatorConfig
 from mouselift.train.checkpoint import TrainState
-from mouselift.train.loop import RunConfig, Task, train
+from mouselift.train.distributed import is_first_process
+from mouselift.train.loop import train
 from mouselift.train.pose_task import PoseTask, PoseTaskConfig
+from mouselift.train.run_config import RunConfig
+from mouselift.train.task import Task
 from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
 STATISTICS_SAMPLES = 400  # from which the pose codes are scaled
@@ -30,6 +34,8 @@ class DataConfig:
     root: str = "datasets/synthetic"
     limit: int | None = None
     """Use only the first samples of each split."""
+    cache_gb: float = 16.0
+    """Memory for samples that were read once, in each process; the rest is read from the disk every time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +95,12 @@ def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainSta
     """Train one model, in `folder`; goes on from what lies there."""
     section = getattr(config, name)
     root = Path(config.data.root)
-    data = MouseDataset(root, "train", config.data.limit)
-    held_out = MouseDataset(root, "val", config.data.limit)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(to_yaml(config))
+    data = MouseDataset(root, "train", config.data.limit, cache_gb=config.data.cache_gb)
+    held_out = MouseDataset(root, "val", config.data.limit, cache_gb=config.data.cache_gb)
+    if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / "config.yaml") as partial:
+            partial.write_text(to_yaml(config))
     record: dict[str, Any] = {
         "kind": name,
         "mouselift": mouselift.__version__,

@@ -4,34 +4,33 @@ import csv
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import blobs
 import pytest
 import torch
+from blobs import TASKS, generator_task, gslrm_task, pose_task, write_blobs
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mouselift.body.build import Build
 from mouselift.body.code import CODE_DIM, decode, encode
-from mouselift.body.skeleton import JOINTS, KEYPOINTS
 from mouselift.config import load_config
 from mouselift.data.dataset import MouseDataset
-from mouselift.data.layout import Sample, sample_folder_name, write_dataset, write_sample
+from mouselift.data.layout import Sample
 from mouselift.errors import InputError
-from mouselift.geometry import Cameras, Similarity, Views
-from mouselift.geometry.rigs import orbit
 from mouselift.models.checkpoint_io import save_weights
 from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
-from mouselift.models.pose_estimator import PoseEstimatorConfig
-from mouselift.train.loop import RunConfig, TrainingError, learning_rate, sample_indices, train
-from mouselift.train.pose_task import PoseTask, PoseTaskConfig, pose_code
+from mouselift.train.alarms import TrainingError
+from mouselift.train.order import sample_indices
+from mouselift.train.pose_task import pose_code
 from mouselift.train.run import TrainConfig, build_task, run_training
-from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
+from mouselift.train.run_config import RunConfig, learning_rate
+from mouselift.train.task import Task
+from mouselift.train.tasks import GSLRMTask, GSLRMTaskConfig
 
-SIZE = 32
 RUN = RunConfig(
     steps=10,
     batch_size=2,
@@ -47,61 +46,11 @@ RUN = RunConfig(
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
-    """Six samples of a coloured blob on the usual rig, and two free views of each."""
-    root = tmp_path_factory.mktemp("dataset")
-    generator = torch.Generator().manual_seed(0)
-    names = [sample_folder_name(i) for i in range(6)]
-    for index, name in enumerate(names):
-        ring = orbit(
-            [45.0 * i for i in range(8)],
-            20.0,
-            fov_deg=30,
-            size_px=SIZE,
-            names=[f"ring_{i}" for i in range(8)],
-        )
-        free = orbit([10.0, 200.0], [40.0, 80.0], fov_deg=30, size_px=SIZE, names=["framed_0", "framed_1"])
-        cameras = Cameras.cat([ring, free])
-        masks = torch.zeros(10, 1, SIZE, SIZE)
-        masks[..., 10:22, 10:22] = 1
-        colour = torch.rand(3, generator=generator)[None, :, None, None].expand(10, 3, SIZE, SIZE)
-        write_sample(
-            root / name,
-            Views(images=colour, masks=masks, cameras=cameras),
-            sample_id=name,
-            frame_index=index,
-            scene_from_world=Similarity(scale=torch.tensor(0.01), rotation=torch.eye(3), translation=torch.zeros(3)),
-            extra={
-                "body_pose": {"axis_angle_rad": [[0.02 * index] * 3] * len(JOINTS), "build": asdict(Build())},
-                "keypoints_scene": [[0.1, 0.0, 0.0]] * len(KEYPOINTS),
-            },
-        )
-    write_dataset(root, {"train": names[:4], "val": names[4:]}, {})
-    return root
+    return write_blobs(tmp_path_factory.mktemp("dataset"))
 
 
-def generator_task() -> GeneratorTask:
-    torch.manual_seed(0)
-    model = GeneratorConfig(patch_size_px=8, width=64, head_dim=32, num_layers=1)
-    return GeneratorTask(model, GeneratorTaskConfig(), bf16=False)
-
-
-def gslrm_task() -> GSLRMTask:
-    torch.manual_seed(0)
-    model = GSLRMConfig(width=64, head_dim=32, num_layers=1, skip_empty_patches=True)
-    return GSLRMTask(model, GSLRMTaskConfig(), bf16=False)
-
-
-def pose_task() -> PoseTask:
-    torch.manual_seed(0)
-    model = PoseEstimatorConfig(size_px=32, width=48, head_dim=24, image_layers=1, pose_layers=1)
-    return PoseTask(model, PoseTaskConfig(), bf16=False)
-
-
-TASKS = {"generator": generator_task, "gslrm": gslrm_task, "pose": pose_task}
-
-
-def run(task, dataset: Path, folder: Path, config: RunConfig = RUN):
-    return train(task, config, MouseDataset(dataset, "train"), MouseDataset(dataset, "val"), folder, {"kind": "test"})
+def run(task: Task, dataset: Path, folder: Path, config: RunConfig = RUN) -> TrainState:
+    return blobs.run(task, dataset, folder, config)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -141,7 +90,7 @@ def test_damaged_or_foreign_checkpoint_is_refused(dataset: Path, tmp_path: Path)
     run(generator_task(), dataset, tmp_path, config)
     whole = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="expected a checkpoint of this very configuration"):
+    with pytest.raises(InputError, match="found a damaged file"):
         run(generator_task(), dataset, tmp_path, config)
     (tmp_path / "last.pt").write_bytes(whole)
     with pytest.raises(InputError, match="expected a checkpoint of this very configuration"):

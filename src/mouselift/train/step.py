@@ -1,0 +1,104 @@
+"""One optimiser step, shared by all processes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mouselift.data.layout import Sample
+from mouselift.errors import InputError
+from mouselift.train import distributed
+from mouselift.train.distributed import Processes
+from mouselift.train.order import SampleStream, micro_generator
+from mouselift.train.run_config import RunConfig, learning_rate
+from mouselift.train.task import Task
+
+
+class LossOf(nn.Module):
+    """A task's loss as a module, so that whatever the task does with its model happens inside one `forward`.
+
+    DDP and FSDP gather weights and average gradients around that call.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model = task.model
+        self.task = task
+
+    def forward(self, samples: Sequence[Sample], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The task's loss and figures."""
+        return self.task.loss(samples, generator)
+
+
+class Learner:
+    """Gradients of a global batch over all processes, and the optimiser that follows them.
+
+    Args:
+        task: What is trained; its model is cut up in place with `fsdp`.
+        config: How.
+        processes: That share the run.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, processes: Processes) -> None:
+        if config.accumulation % processes.world:
+            raise InputError(
+                f"expected run.accumulation to be a multiple of the {processes.world} processes, "
+                f"found {config.accumulation}"
+            )
+        self._config, self._processes = config, processes
+        self.model = task.model
+        self._loss: nn.Module = LossOf(task)
+        if config.parallel == "fsdp":
+            distributed.shard(self._loss, processes)
+        groups = parameter_groups(self.model, config)  # freezes what is not trained, which DDP must know
+        self.optimizer = torch.optim.AdamW(groups, betas=config.betas, fused=True)
+        self._rate_shares = [group["lr"] / config.learning_rate for group in self.optimizer.param_groups]
+        if config.parallel == "ddp":
+            self._loss = distributed.replicate(self._loss, processes)
+
+    def gradients(self, stream: SampleStream, step: int) -> dict[str, float]:
+        """Forward and backward of this process's share of a step's micro-batches.
+
+        Returns:
+            Means of the figures over this share, and the norm of the whole gradient, which is clipped.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        config, totals = self._config, {}
+        mine = range(self._processes.rank, config.accumulation, self._processes.world)
+        for micro in mine:
+            with self._averaged_at_the_end(last=micro == mine[-1]):
+                loss, figures = self._loss(stream.take(), micro_generator(config.seed, step, micro))
+                (loss / len(mine)).backward()
+            for name, value in {"loss": float(loss.detach()), **figures}.items():
+                totals[name] = totals.get(name, 0.0) + value / len(mine)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        return {**totals, "gradient_norm": float(distributed.whole(norm))}
+
+    def update(self, step: int) -> None:
+        """Follow the gradients."""
+        rate = learning_rate(self._config, step)
+        for group, share in zip(self.optimizer.param_groups, self._rate_shares, strict=True):
+            group["lr"] = rate * share
+        self.optimizer.step()
+
+    @contextmanager
+    def _averaged_at_the_end(self, *, last: bool) -> Iterator[None]:
+        """DDP talks once a step; FSDP after each micro-batch, so as to keep its own part of the gradient only."""
+        if isinstance(self._loss, nn.parallel.DistributedDataParallel) and not last:
+            with self._loss.no_sync():
+                yield
+        else:
+            yield
+
+
+def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, object]]:
+    """Weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups: list[dict[str, object]] = [
+        {"params": matrices, "weight_decay": config.weight_decay, "lr": config.learning_rate}
+    ]
+    if vectors:
+        groups.append({"params": vectors, "weight_decay": 0.0, "lr": config.learning_rate})
+    return groups
