@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -105,6 +105,11 @@ def _unknown_keys(kind: Any, values: Mapping[str, Any], prefix: str = "") -> lis
     fields = {name: field.type for name, field in kind.__dataclass_fields__.items()}
     unknown = [prefix + str(key) for key in values if key not in fields]
     for key, value in values.items():
-        if isinstance(value, Mapping) and is_dataclass(fields.get(key)):
-            unknown += _unknown_keys(fields[key], cast(Mapping[str, Any], value), f"{prefix}{key}.")
+        if isinstance(value, Mapping):
+            unknown += _unknown_keys(fields.get(key), cast(Mapping[str, Any], value), f"{prefix}{key}.")
+        elif isinstance(value, list):
+            inner = [part for part in get_args(fields.get(key)) if is_dataclass(part)]  # of tuple[Part, ...]
+            for index, part in enumerate(cast(list[Any], value)):
+                if inner and isinstance(part, Mapping):
+                    unknown += _unknown_keys(inner[0], cast(Mapping[str, Any], part), f"{prefix}{key}.{index}.")
     return unknown

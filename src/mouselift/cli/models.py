@@ -1,5 +1,6 @@
-"""Commands about models: `reconstruct`, `refine`, `demo`, `train`, `evaluate`."""
+"""Commands about models: `reconstruct`, `refine`, `demo`, `train`."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from importlib import resources
@@ -173,63 +174,8 @@ def train(
     from mouselift.config import load_config
     from mouselift.train.run import TrainConfig, run_training
 
+    logging.getLogger("mouselift.train").setLevel(logging.INFO)
     run_training(model, load_config(TrainConfig, config, overrides), out)
-
-
-@app.command
-def evaluate(
-    dataset: Path,
-    out: Out,
-    training: Path | None = None,
-    mean_samples: int = 256,
-    limit: int | None = None,
-    num_views: int = 1,
-    unseen: Literal["body", "generator"] = "body",
-    steps: int = 1,
-    refine: int = 80,
-    seed: int = 0,
-    gslrm: Path | None = None,
-    generator: Path | None = None,
-    pose: Path | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-) -> None:
-    """Reconstruction of held-out samples beside trivial baselines.
-
-    Args:
-        dataset: Its held-out split is evaluated.
-        out: Folder for metrics.json, views.csv and views.png.
-        training: Dataset whose training split gives the mean image; the same one when not given.
-        mean_samples: How many training samples the mean image is made of.
-        limit: At most this many samples.
-        num_views: Given views, 1 to 7: a photograph, and true views around it.
-        unseen: Where the sides that one photograph does not show come from.
-        steps: Generator steps.
-        refine: Steps of polishing.
-        seed: Of the generator.
-        gslrm: Other weights than the shipped ones.
-        generator: Other weights than the shipped ones.
-        pose: Other weights than the shipped ones.
-        device: auto, cpu or cuda.
-        overwrite: Replace an output folder that has something in it.
-    """
-    from mouselift.data.dataset import MouseDataset
-    from mouselift.evaluate import evaluate_reconstruction
-    from mouselift.export.evaluation import write_evaluation
-    from mouselift.export.result import check_output
-    from mouselift.models.bundled import load_models
-    from mouselift.reconstruct import ReconstructConfig
-
-    check_output(out, overwrite)
-    held_out = MouseDataset(dataset, "val", limit)
-    rows, pictures = evaluate_reconstruction(
-        held_out,
-        MouseDataset(training or dataset, "train", mean_samples),
-        config=ReconstructConfig(unseen=unseen, steps=steps, refine_steps=refine, seed=seed, device=device),
-        models=load_models(gslrm, generator, pose),
-        num_views=num_views,
-    )
-    sys.stdout.write(write_evaluation(rows, pictures, out) + f"\nwritten to {out}\n")
 
 
 def parse_views(text: str) -> list[int]:

@@ -66,10 +66,21 @@ def load_into(model: nn.Module, source: str | Path | StateDict, where: str | Non
     model.load_state_dict(state, strict=True)
 
 
-def read_state_dict(source: str | Path | StateDict) -> tuple[dict[str, Tensor], str]:
-    """Read tensors without running code, undo upstream's wrappings, and name where they came from."""
+def read_state_dict(source: str | Path | StateDict, where: str = "the state dict") -> tuple[dict[str, Tensor], str]:
+    """Read tensors without running code, undo upstream's wrappings, and name where they came from.
+
+    Args:
+        source: A .safetensors or .pt file, or what was read of one.
+        where: Names what was read of a file in messages.
+
+    Returns:
+        float32 tensors without those of upstream's perceptual loss, and the name of the source.
+
+    Raises:
+        InputError: The file is unreadable, would run code, or holds something else than tensors.
+    """
     if isinstance(source, Mapping):
-        state, where = dict(source), "the state dict"
+        state = dict(source)
     else:
         state, where = read_tensor_file(Path(source)), str(source)
     inner = state.get("model")
@@ -94,6 +105,13 @@ def save_weights(model: nn.Module, path: Path, record: Mapping[str, Any], dtype:
             rest in float32.
     """
     state = {key: value.detach().cpu().float() for key, value in model.state_dict().items()}
+    write_state_dict(state, path, record, dtype)
+
+
+def write_state_dict(
+    state: Mapping[str, Tensor], path: Path, record: Mapping[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
+    """As `save_weights`, from float32 tensors on the CPU."""
     if dtype == torch.int8:
         tensors = _with_row_scales(state)
     else:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mouselift.train.groups import ParameterGroup
+
 Parallel = Literal["none", "ddp", "fsdp"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
@@ -22,6 +24,9 @@ class RunConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
     """On matrices only."""
+    groups: tuple[ParameterGroup, ...] = ()
+    """Parameters that are frozen or learn at another rate, by patterns of their names; the first that matches counts
+    (docs/training.md)."""
     warmup_steps: int = 200
     final_rate_share: float = 0.02
     """Of the learning rate, where the cosine ends."""

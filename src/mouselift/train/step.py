@@ -1,5 +1,6 @@
 """One optimiser step, shared by all processes."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,9 +11,12 @@ from mouselift.data.layout import Sample
 from mouselift.errors import InputError
 from mouselift.train import distributed
 from mouselift.train.distributed import Processes
+from mouselift.train.groups import describe_groups, parameter_groups
 from mouselift.train.order import SampleStream, micro_generator
 from mouselift.train.run_config import RunConfig, learning_rate
 from mouselift.train.task import Task
+
+logger = logging.getLogger(__name__)
 
 
 class LossOf(nn.Module):
@@ -51,7 +55,12 @@ class Learner:
         self._loss: nn.Module = LossOf(task)
         if config.parallel == "fsdp":
             distributed.shard(self._loss, processes)
-        groups = parameter_groups(self.model, config)  # freezes what is not trained, which DDP must know
+        if processes.is_first:
+            for line in describe_groups(self.model, config.groups):
+                logger.info(line)
+        groups = parameter_groups(  # freezes what is not trained, which DDP must know
+            self.model, config.groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        )
         self.optimizer = torch.optim.AdamW(groups, betas=config.betas, fused=True)
         self._rate_shares = [group["lr"] / config.learning_rate for group in self.optimizer.param_groups]
         if config.parallel == "ddp":
@@ -90,15 +99,3 @@ class Learner:
                 yield
         else:
             yield
-
-
-def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, object]]:
-    """Weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups: list[dict[str, object]] = [
-        {"params": matrices, "weight_decay": config.weight_decay, "lr": config.learning_rate}
-    ]
-    if vectors:
-        groups.append({"params": vectors, "weight_decay": 0.0, "lr": config.learning_rate})
-    return groups
