@@ -27,7 +27,7 @@ from mouselift.atomic import atomic_path
 from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import Sample
 from mouselift.data.selection import facelift_subset, split_rig_and_free
-from mouselift.evaluate import _mean_image, _mean_view, figures_of, nearest_view
+from mouselift.evaluate import figures_of, mean_image, mean_view, nearest_view
 from mouselift.export.picture import contact_sheet
 from mouselift.geometry import Views
 from mouselift.geometry.hull import hull_gaussians
@@ -131,7 +131,8 @@ def _task(sample: Sample) -> tuple[Views, Views]:
 
 def _ways(weights: tuple[Path, ...], steps: tuple[int, ...], training: Path) -> dict[str, Way]:
     models = load_models(None, None, None)
-    mean = _mean_view(MouseDataset(training, "train", TRAINING_SAMPLES))
+    data = MouseDataset(training, "train", TRAINING_SAMPLES)
+    mean = mean_view(data[i] for i in range(len(data)))
 
     def true_views(sample: Sample, photograph: Views, truth: Views) -> Views:
         return truth
@@ -148,7 +149,7 @@ def _ways(weights: tuple[Path, ...], steps: tuple[int, ...], training: Path) -> 
         return Views(images=images, masks=masks, cameras=truth.cameras)
 
     def mean_picture(sample: Sample, photograph: Views, truth: Views) -> Views:
-        images, masks = _mean_image(mean, truth)
+        images, masks = mean_image(mean, truth)
         return Views(images=images, masks=masks, cameras=truth.cameras)
 
     ways: dict[str, Way] = {"true views": true_views}

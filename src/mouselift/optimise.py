@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from mouselift.data.layout import Sample
 from mouselift.errors import InputError
-from mouselift.evaluate import WHITE, figures_of, nearest_view
+from mouselift.evaluate import WHITE, figures_of, nearest_view, rendered
 from mouselift.export.files import read_placed
 from mouselift.geometry import Gaussians, Views
 from mouselift.geometry.hull import hull_gaussians
@@ -27,7 +25,6 @@ from mouselift.reconstruct import (
     resolve_device,
 )
 from mouselift.refine import Objective, around_subject, refine, shares_px
-from mouselift.render import render
 
 MIN_VIEWS = 2
 # Starting from a hull of fewer and wider Gaussians leaves fewer holes that only other cameras see.
@@ -159,10 +156,8 @@ def compare_left_out(sample: Sample, input_views: list[int], scenes: Mapping[str
     truth = truth.over(torch.tensor(WHITE))
     made = {}
     for way, scene in {**scenes, "visual_hull": hull_gaussians(given)}.items():
-        with torch.no_grad():
-            out = render(scene, truth.cameras, WHITE)
-        made[way] = (out.image.clamp(0, 1), out.alpha)
-    made["nearest_view"] = _nearest(given, truth)
+        made[way] = rendered(scene, truth)
+    made["nearest_view"] = nearest_view(given, truth)
     return LeftOut(
         truth=truth,
         pictures={way: images for way, (images, _) in made.items()},
@@ -184,11 +179,3 @@ def _start(sample: Sample, input_views: list[int], config: OptimiseConfig, model
     placed = read_placed(path)
     scene = placed.gaussians
     return scene.transformed(sample.scene_from_world) if placed.units == "mm" else scene
-
-
-def _nearest(given: Views, truth: Views) -> tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]:
-    """For each view the given one whose camera sees the subject from the most similar side."""
-    towards = F.normalize(given.cameras.centres, dim=-1)
-    chosen = (F.normalize(truth.cameras.centres, dim=-1) @ towards.mT).argmax(-1).tolist()
-    shown = [nearest_view(given[[near]], truth[[k]]) for k, near in enumerate(chosen)]
-    return torch.cat([images for images, _ in shown]), torch.cat([masks for _, masks in shown])

@@ -12,7 +12,6 @@ from PIL import Image
 from mouselift import cli, read_ply
 from mouselift.data.layout import read_sample, sample_folder_name, write_dataset, write_sample
 from mouselift.errors import InputError
-from mouselift.evaluate import METRICS
 from mouselift.geometry import Cameras, Similarity, Views
 from mouselift.geometry.rigs import azimuth_elevation_deg, orbit
 from mouselift.models.checkpoint_io import save_weights
@@ -140,19 +139,6 @@ def test_sample_on_the_command_line(tmp_path, monkeypatch, capsys, weights) -> N
     arguments = ["reconstruct", "--sample", str(sample), "--input-views", "0", "-o", str(tmp_path / "out"), *weights]
     assert run(monkeypatch, capsys, *arguments)[0] == 0
     assert (tmp_path / "out" / "gaussians.ply").is_file()
-
-
-def test_evaluation_puts_every_baseline_beside(tmp_path, monkeypatch, capsys, weights) -> None:
-    data = write_samples(tmp_path / "data", 3)
-    arguments = ["evaluate", "--dataset", str(data), "-o", str(tmp_path / "out"), "--steps", "1", *weights]
-    assert run(monkeypatch, capsys, *arguments)[0] == 0
-    methods = json.loads((tmp_path / "out" / "metrics.json").read_text())["methods"]
-    assert set(methods) == {"mouselift", "nearest_view", "mean_image", "blank"}
-    assert set(METRICS) <= set(methods["blank"])
-    assert methods["blank"]["iou_alpha"]["mean"] == 0
-    assert methods["nearest_view"]["iou_alpha"]["mean"] > 0.9  # all views of the square look the same
-    lines = (tmp_path / "out" / "views.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 8 * 4
 
 
 def truncated_png(path: Path) -> None:

@@ -15,6 +15,10 @@ WIDTH, NAME_WIDTH, LANE_HEIGHT, BAR_HEIGHT = 1000, 150, 30, 16
 MIN_SPAN_PX = 2.0
 PLOT_WIDTH, PLOT_HEIGHT = 300, 130
 MAX_TICKS = 6
+CURVES_WIDTH, CURVES_HEIGHT = 460, 260
+MAX_MARKED = 12  # points of a line that each get a mark
+NAME_STEP = 15  # between the names of lines
+CURVE_COLOURS = ("#2f74c8", "#1a9c86", "#b0568f", "#d08a1d", "#7a7f8c", "#8a63c9", "#d2453b")  # on light and dark paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,71 @@ def histogram(values: Float[np.ndarray, "n"], title: str, *, top: float, bins: i
     return _svg(PLOT_WIDTH, PLOT_HEIGHT, f"Histogram: {title}", parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A line of a chart.
+
+    Attributes:
+        name: Written at its end.
+        points: (x, y), by x; y that is not finite is left out.
+        low: Lower ends of intervals about the points, or none.
+        high: Upper ends.
+    """
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) -> Html:
+    """Lines over a common axis, each named at its end; intervals are bars.
+
+    Args:
+        lines: In the order of their colours; at least one finite point among them.
+        title: Written above.
+        x_label: What x is, with its unit.
+        y_label: What y is, with its unit.
+    """
+    spread = [v for line in lines for v in (*(y for _, y in line.points), *line.low, *line.high) if np.isfinite(v)]
+    xs = [x for line in lines for x, _ in line.points]
+    x_span, y_span = (min(xs), max(xs)), (min(spread), max(spread))
+    left, right, top, bottom = 44, CURVES_WIDTH - 110, 34, CURVES_HEIGHT - 34
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_span[0]) / max(x_span[1] - x_span[0], 1e-9)
+        up = (y - y_span[0]) / max(y_span[1] - y_span[0], 1e-9)
+        return left + across * (right - left), bottom - up * (bottom - top)
+
+    parts = [_text(left, 15, title), _text(left - 36, top - 4, y_label, "start", "quiet")]
+    for tick in _ticks_between(*y_span):
+        y = place(x_span[0], tick)[1]
+        parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(left - 6, y + 4, f"{tick:g}", "end", "quiet"))
+    for tick in _ticks_between(*x_span):
+        parts.append(_text(place(tick, y_span[0])[0], bottom + 16, f"{tick:g}", "middle", "quiet"))
+    parts.append(_text((left + right) / 2, bottom + 31, x_label, "middle", "quiet"))
+    ends: list[tuple[float, str]] = []
+    for k, line in enumerate(lines):
+        colour = CURVE_COLOURS[k % len(CURVE_COLOURS)]
+        places = [place(x, y) for x, y in line.points if np.isfinite(y)]
+        if not places:
+            continue
+        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for (x, _), low, high in zip(line.points, line.low, line.high, strict=False):
+            (at, y0), (_, y1) = place(x, low), place(x, high)
+            parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y0:.1f}" y2="{y1:.1f}" stroke="{colour}"/>')
+        if len(places) <= MAX_MARKED:
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        ends.append((places[-1][1], f'fill="{colour}" x="{right + 8}">{html.escape(line.name)}'))
+    lowest = -np.inf
+    for y, text in sorted(ends):  # names that would lie on each other are moved down
+        lowest = max(y, lowest + NAME_STEP)
+        parts.append(f'<text y="{lowest + 4:.1f}" {text}</text>')
+    return _svg(CURVES_WIDTH, max(CURVES_HEIGHT, lowest + 10), f"{title}: {y_label} over {x_label}", parts)
+
+
 def spans_of(instants: Sequence[int], step: int) -> tuple[tuple[int, int], ...]:
     """Runs of instants that follow each other by at most `step`, each lasting to the next instant's step."""
     spans: list[tuple[int, int]] = []
@@ -109,6 +178,13 @@ def _ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** np.floor(np.log10(span / MAX_TICKS))
     step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= MAX_TICKS)
     return [float(f"{low + k * step:.6g}") for k in range(int(span / step + 1e-6) + 1)]
+
+
+def _ticks_between(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`, which need not begin at 0."""
+    step = max(_ticks(0, max(high - low, 1e-9))[1], 1e-9)
+    first = int(np.ceil(low / step - 1e-6))
+    return [float(f"{k * step:.6g}") for k in range(first, int(np.floor(high / step + 1e-6)) + 1)]
 
 
 def _rect(x: float, y: float, width: float, height: float, hue: str, label: str = "") -> str:

@@ -1,0 +1,110 @@
+"""Commands that judge models: `evaluate`, `overfit`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
+
+from mouselift.cli.app import Out, app
+from mouselift.errors import InputError
+
+if TYPE_CHECKING:  # torch is imported only when a command runs
+    from mouselift.perceptual import Perceptual
+
+GSLRM = Annotated[Path | None, arg(aliases=["--weights"])]
+
+
+@app.command
+def evaluate(
+    dataset: Path,
+    out: Out,
+    training: Path | None = None,
+    mean_samples: int = 256,
+    index: Path | None = None,
+    limit: int | None = None,
+    num_views: str = "1",
+    split: Literal["val", "train", "both"] = "val",
+    unseen: Literal["body", "generator"] = "body",
+    steps: int = 1,
+    refine: int = 80,
+    scene_fit: int = 400,
+    perceptual: str = "auto",
+    keypoints: Path | None = None,
+    seed: int = 0,
+    gslrm: GSLRM = None,
+    generator: Path | None = None,
+    pose: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Reconstruction of held-out views and instants beside baselines: figures, a table and a report.
+
+    Args:
+        dataset: What is evaluated.
+        out: Folder for report.html, metrics.json, views.csv, index.json, table.md and views.png.
+        training: Dataset whose training split gives the mean image; the same one when not given.
+        mean_samples: How many training samples the mean image is made of.
+        index: File that names samples, given and compared views; without one they are chosen as below, and written.
+        limit: At most this many samples of a split, spread evenly.
+        num_views: Numbers of given views, as in 1 or 1,2,4,6; all are compared with the same other views.
+        split: val: instants that training never saw; train: held-out views of those that it did; or both.
+        unseen: Where the sides that one photograph does not show come from.
+        steps: Generator steps.
+        refine: Steps of polishing; 0 for the networks alone.
+        scene_fit: Steps of the baseline `refine`, a fit of each scene without a network; 0 leaves it out.
+        perceptual: auto (ST-LPIPS where it is installed), none, or a file of weights of a perceptual distance.
+        keypoints: .npz with keypoints_mm, 3D labels of the recording; the samples' own when not given.
+        seed: Of the generator.
+        gslrm: Other weights than the shipped ones.
+        generator: Other weights than the shipped ones.
+        pose: Other weights than the shipped ones.
+        device: auto, cpu or cuda.
+        overwrite: Replace an output folder that has something in it.
+    """
+    from mouselift.cli.models import parse_views
+    from mouselift.data.dataset import MouseDataset
+    from mouselift.evaluate.baselines import mean_view
+    from mouselift.evaluate.index import make_index, read_index
+    from mouselift.evaluate.keypoints import read_labels
+    from mouselift.evaluate.run import EvaluateConfig
+    from mouselift.evaluate.run import evaluate as evaluate_index
+    from mouselift.export.evaluation import write_evaluation
+    from mouselift.export.result import check_output
+    from mouselift.models.bundled import load_models
+    from mouselift.reconstruct import ReconstructConfig
+
+    check_output(out, overwrite)
+    if index is None:
+        splits = ("val", "train") if split == "both" else (split,)
+        chosen = make_index(dataset, parse_views(num_views), splits=splits, limit=limit)
+    else:
+        chosen = read_index(index, dataset)
+    data = MouseDataset(training or dataset, "train", mean_samples)
+    how = ReconstructConfig(unseen=unseen, steps=steps, refine_steps=refine, seed=seed, device=device)
+    done = evaluate_index(
+        dataset,
+        chosen,
+        models=load_models(gslrm, generator, pose),
+        mean_training_view=mean_view(data[i] for i in range(len(data))),
+        config=EvaluateConfig(reconstruct=how, scene_fit_steps=scene_fit),
+        perceptual=_perceptual(perceptual),
+        labels=None if keypoints is None else read_labels(keypoints),
+    )
+    source = f"{gslrm or 'the shipped weights'} on {dataset}"
+    sys.stdout.write(write_evaluation(done, out, source) + f"\nreport: {out / 'report.html'}\n")
+
+
+def _perceptual(name: str) -> "Perceptual | None":
+    """The distance; without its optional package "auto" says so and goes on without."""
+    from mouselift.perceptual import load_perceptual
+
+    if name == "none":
+        return None
+    try:
+        return load_perceptual(None if name == "auto" else name)[1]
+    except InputError as error:
+        if name != "auto":
+            raise
+        sys.stderr.write(f"no perceptual distance is measured: {error}\n")
+        return None
