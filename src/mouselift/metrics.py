@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mouselift.colour import matched_colours
 from mouselift.perceptual import Perceptual
 from mouselift.ssim import ssim_map
 
@@ -27,6 +28,21 @@ def psnr_fg(
     return -10 * torch.log10(
         _foreground_mean((predicted.clamp(0, 1) - target.clamp(0, 1)).square(), masks).clamp_min(1e-10)
     )
+
+
+def psnr_fg_affine(
+    predicted: Float[Tensor, "*batch 3 h w"],
+    target: Float[Tensor, "*batch 3 h w"],
+    masks: Float[Tensor, "*batch 1 h w"],
+) -> Float[Tensor, "*batch"]:
+    """`psnr_fg` after the best affine map of each view's colours (`mouselift.colour`).
+
+    It forgives exposure, haze and white balance, for recordings whose cameras differ in them. Never to be compared
+    with `psnr_fg`.
+    """
+    inside = (masks >= FOREGROUND).to(predicted)
+    matched = matched_colours(predicted.clamp(0, 1), torch.ones_like(masks), target, inside)
+    return psnr_fg(matched, target, masks)
 
 
 def ssim_fg(

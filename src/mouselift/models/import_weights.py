@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-import mouselift
 from mouselift.config import to_dict
 from mouselift.errors import InputError
 from mouselift.models.checkpoint_io import (
@@ -121,7 +121,7 @@ def import_weights(
             "sha256": _sha256(source),
             "bytes": source.stat().st_size,
             "date": datetime.now(UTC).date().isoformat(),
-            "mouselift": mouselift.__version__,
+            "mouselift": version("mouselift"),
             "left_out_loss_tensors": num_lost,
         },
         "licence": licence or recorded.get("licence") or UNKNOWN_LICENCE,
