@@ -35,6 +35,7 @@ from mouselift.metrics import psnr_fg
 from mouselift.models.bundled import load_models, weights_path
 from mouselift.models.checkpoint_io import load_generator
 from mouselift.models.generator import Generator
+from mouselift.perceptual import load_perceptual
 from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
 from mouselift.refine import refine
 from mouselift.render import render
@@ -82,6 +83,7 @@ def benchmark_multiview(
         consistency: Fit Gaussians to what every way makes, which takes most of the time.
     """
     held_out = MouseDataset(dataset, "val", mice)
+    _, perceptual = load_perceptual()
     ways = _ways(weights or (weights_path("generator"),), steps, training)
     found = {name: Figures() for name in ways}
     rows = []
@@ -93,7 +95,8 @@ def benchmark_multiview(
             started = time.perf_counter()
             made = way(sample, photograph, truth)
             found[name].seconds.append(time.perf_counter() - started)
-            values = {key: float(value.nanmean()) for key, value in figures_of(made.images, made.masks, truth).items()}
+            figures = figures_of(made.images, made.masks, truth, perceptual)
+            values = {key: float(value.nanmean()) for key, value in figures.items()}
             if consistency:
                 values["consistency"] = agreement(made)
             found[name].add(values)
