@@ -74,7 +74,7 @@ def joined(parallel: Parallel, device: str) -> Iterator[Processes]:
     Raises:
         InputError: torchrun and `parallel` contradict each other.
     """
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = num_processes()
     if parallel == "none":
         if launched > 1:
             raise InputError(f"expected run.parallel=ddp or fsdp under torchrun with {launched} processes, found none")
@@ -99,6 +99,11 @@ def joined(parallel: Parallel, device: str) -> Iterator[Processes]:
 def is_first_process() -> bool:
     """Whether this process writes files, by torchrun's environment."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def num_processes() -> int:
+    """That torchrun started, by its environment."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def shard(module: nn.Module, processes: Processes) -> None:

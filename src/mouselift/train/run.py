@@ -1,6 +1,6 @@
 """From a configuration to a training run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,18 +10,22 @@ import mouselift
 from mouselift.atomic import atomic_path
 from mouselift.config import to_dict, to_yaml
 from mouselift.data.dataset import MouseDataset
+from mouselift.errors import InputError
 from mouselift.models.checkpoint_io import load_into
 from mouselift.models.generator import GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.models.pose_estimator import PoseEstimatorConfig
 from mouselift.train.checkpoint import TrainState
-from mouselift.train.distributed import is_first_process
+from mouselift.train.cost import Workload
+from mouselift.train.distributed import is_first_process, num_processes
 from mouselift.train.loop import train
+from mouselift.train.memory import fitted
 from mouselift.train.pose_task import PoseTask, PoseTaskConfig
 from mouselift.train.run_config import RunConfig
 from mouselift.train.task import Task
 from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
+LIKE_RECONSTRUCTION = 7  # context views: a photograph and the six rig views around it
 STATISTICS_SAMPLES = 400  # from which the pose codes are scaled
 
 ModelName = Literal["gslrm", "generator", "pose"]
@@ -91,11 +95,34 @@ def build_task(name: ModelName, config: TrainConfig) -> Task:
     return task
 
 
+def fit_to_memory(name: ModelName, config: TrainConfig, dataset: MouseDataset) -> TrainConfig:
+    """The configuration with micro-batches that fit `run.memory_gb`, where that is set.
+
+    Raises:
+        InputError: The model is not GS-LRM, the only one whose costs are known, or does not fit.
+    """
+    section = getattr(config, name)
+    if section.run.memory_gb == 0:
+        return config
+    if name != "gslrm":
+        raise InputError(f"{name}.run.memory_gb: expected 0 for every model but gslrm, found {section.run.memory_gb:g}")
+    model, task = config.gslrm.model, config.gslrm.task
+    size_px = dataset[0].views.cameras.width
+    work = Workload(
+        num_views=max(task.max_context, LIKE_RECONSTRUCTION if task.rig_context_share > 0 else 0),
+        size_px=model.context_size_px or size_px,
+        num_targets=task.num_targets,
+        target_px=size_px,
+    )
+    return replace(config, gslrm=replace(config.gslrm, run=fitted(section.run, model, work, num_processes())))
+
+
 def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainState:
     """Train one model, in `folder`; goes on from what lies there."""
-    section = getattr(config, name)
     root = Path(config.data.root)
     data = MouseDataset(root, "train", config.data.limit, cache_gb=config.data.cache_gb)
+    config = fit_to_memory(name, config, data)
+    section = getattr(config, name)
     held_out = MouseDataset(root, "val", config.data.limit, cache_gb=config.data.cache_gb)
     if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)

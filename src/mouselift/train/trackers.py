@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -69,7 +68,7 @@ class _Tables:
     A run is known by its folder, so that it goes on under the same name after an interruption.
     """
 
-    def __init__(self, package: ModuleType, name: str, folder: Path) -> None:
+    def __init__(self, package: Any, name: str, folder: Path) -> None:
         self._package = package
         where = folder.resolve()
         start: Callable[..., Any] = package.init
@@ -92,7 +91,7 @@ class _Tables:
         self._run.finish()
 
 
-def _import_wandb() -> ModuleType:
+def _import_wandb() -> Any:
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -100,7 +99,7 @@ def _import_wandb() -> ModuleType:
     return wandb
 
 
-def _import_trackio() -> ModuleType:
+def _import_trackio() -> Any:
     try:
         import trackio  # pyright: ignore[reportMissingImports]
     except ImportError:

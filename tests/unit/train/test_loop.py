@@ -24,7 +24,6 @@ from mouselift.models.checkpoint_io import save_weights
 from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.train.alarms import TrainingError
-from mouselift.train.order import sample_indices
 from mouselift.train.pose_task import pose_code
 from mouselift.train.run import TrainConfig, build_task, run_training
 from mouselift.train.run_config import RunConfig, learning_rate
@@ -118,14 +117,6 @@ def test_skipped_steps_leave_the_weights_alone_and_stop_the_run(dataset: Path, t
     with pytest.raises(TrainingError, match="5 of the last 5 steps were skipped"):
         run(task, dataset, tmp_path)
     assert torch.equal(task.model.weight, before)
-
-
-def test_every_epoch_visits_every_sample_once() -> None:
-    order = sample_indices(7, seed=3, first=0, count=21)
-    for epoch in range(3):
-        assert sorted(order[7 * epoch : 7 * epoch + 7]) == list(range(7))
-    assert order[:7] != order[7:14]
-    assert sample_indices(7, seed=3, first=5, count=4) == order[5:9]
 
 
 def test_rate_warms_up_then_falls_to_its_end() -> None:
