@@ -100,7 +100,7 @@ class LatentGenerator:
         self._check(view, rig, steps, guidance, seeds)
         device = self.parts.view_text.device
         rig, given = rig.to(device), view.cameras.to(device)
-        wanted = rig if _same(given, rig[:, :1]) else Cameras.cat([given, rig], dim=1)
+        wanted = rig if same_cameras(given, rig[:, :1]) else Cameras.cat([given, rig], dim=1)
         shown = view.over(torch.full((3,), self.background, device=view.images.device)).images[:, 0].to(device)
         dice = [torch.Generator().manual_seed(seed) for seed in seeds]
         embedding = embed_pictures(self.parts, shown)
@@ -155,7 +155,11 @@ class LatentGenerator:
             return
         for picture, asked in zip(view.cameras, rig, strict=True):  # pyright: ignore[reportArgumentType]
             own = self.rig(picture).to(asked.K)
-            if own.batch_shape != asked.batch_shape or not _same(own, asked) or not _same(own[:1], picture):
+            if (
+                own.batch_shape != asked.batch_shape
+                or not same_cameras(own, asked)
+                or not same_cameras(own[:1], picture)
+            ):
                 declared = self.parts.rig
                 raise InputError(
                     "this pipeckpts folder reads no rays: expected a picture from elevation "
@@ -164,7 +168,7 @@ class LatentGenerator:
                 )
 
 
-def _same(some: Cameras, others: Cameras) -> bool:
+def same_cameras(some: Cameras, others: Cameras) -> bool:
     """Whether cameras are the same, up to what no network could tell apart."""
     pose = float((some.w2c - others.w2c.to(some.w2c)).abs().max())
     focal = float((some.K / others.K.to(some.K))[..., (0, 1), (0, 1)].sub(1).abs().max())
