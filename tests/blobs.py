@@ -16,11 +16,12 @@ from mouselift.models.generator import GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.models.pose_estimator import PoseEstimatorConfig
 from mouselift.train.checkpoint import TrainState
+from mouselift.train.generator_task import GeneratorTask, GeneratorTaskConfig
+from mouselift.train.gslrm_task import GSLRMTask, GSLRMTaskConfig
 from mouselift.train.loop import train
 from mouselift.train.pose_task import PoseTask, PoseTaskConfig
 from mouselift.train.run_config import RunConfig
 from mouselift.train.task import Task
-from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
 SIZE_PX = 32
 

@@ -1,4 +1,4 @@
-"""Backgrounds and photometric augmentation, from a passed generator."""
+"""Backgrounds, crops and photometric augmentation, from a passed generator."""
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,40 @@ def random_background(generator: torch.Generator) -> Float[Tensor, "3"]:
     if choice < 3:
         return torch.full((3,), (0.0, 0.5, 1.0)[choice])
     return torch.rand(3, generator=generator)
+
+
+def square(views: Views, size_px: int) -> Views:
+    """Views of any size (V,) as squares of one size, nothing cut off: the shorter side is padded on both ends."""
+    width, height = views.cameras.width, views.cameras.height
+    side = max(width, height)
+    if width != height:
+        views = views.cropped(-((side - width) // 2), -((side - height) // 2), side, side)
+    return views if side == size_px else views.resized(size_px, size_px)
+
+
+def random_crops(views: Views, smallest: float, generator: torch.Generator) -> Views:
+    """Every view (V,) as a random square crop of its own at the size of the whole, with its exact camera.
+
+    The crop's centre lies within the box around the mask, so that it shows a part of the subject; it may reach beyond
+    the picture, where there is nothing.
+
+    Args:
+        views: Square.
+        smallest: Side of the smallest crop, as a share of the picture's; the largest is the whole.
+        generator: Draws sides and places.
+    """
+    size, cut = views.cameras.width, []
+    for v in range(len(views.cameras)):
+        rows, columns = (views.masks[v, 0] > 0.5).nonzero(as_tuple=True)
+        draws = torch.rand(3, generator=generator).tolist()
+        side = max(1, round(size * (smallest + (1 - smallest) * draws[0])))
+        centre = [
+            float(t.min()) + draw * float(t.max() + 1 - t.min()) if len(t) else size / 2
+            for t, draw in ((columns, draws[1]), (rows, draws[2]))
+        ]
+        left, top = (round(c - side / 2) for c in centre)
+        cut.append(views[[v]].cropped(left, top, side, side).resized(size, size))
+    return Views.cat(cut)
 
 
 def photometric_jitter(views: Views, generator: torch.Generator) -> Views:

@@ -18,12 +18,13 @@ from mouselift.models.pose_estimator import PoseEstimatorConfig
 from mouselift.train.checkpoint import TrainState
 from mouselift.train.cost import Workload
 from mouselift.train.distributed import is_first_process, num_processes
+from mouselift.train.generator_task import GeneratorTask, GeneratorTaskConfig
+from mouselift.train.gslrm_task import GSLRMTask, GSLRMTaskConfig
 from mouselift.train.loop import train
 from mouselift.train.memory import fitted
 from mouselift.train.pose_task import PoseTask, PoseTaskConfig
 from mouselift.train.run_config import RunConfig
 from mouselift.train.task import Task
-from mouselift.train.tasks import GeneratorTask, GeneratorTaskConfig, GSLRMTask, GSLRMTaskConfig
 
 LIKE_RECONSTRUCTION = 7  # context views: a photograph and the six rig views around it
 STATISTICS_SAMPLES = 400  # from which the pose codes are scaled

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,13 @@ from mouselift.train.run_config import RunConfig, learning_rate
 from mouselift.train.task import Task
 
 logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Warming(Protocol):
+    """A task some of whose weights follow the step."""
+
+    step: int
 
 
 class LossOf(nn.Module):
@@ -52,6 +60,7 @@ class Learner:
             )
         self._config, self._processes = config, processes
         self.model = task.model
+        self._task = task
         self._loss: nn.Module = LossOf(task)
         if config.parallel == "fsdp":
             distributed.shard(self._loss, processes)
@@ -74,6 +83,8 @@ class Learner:
         """
         self.optimizer.zero_grad(set_to_none=True)
         config, totals = self._config, {}
+        if isinstance(self._task, Warming):
+            self._task.step = step
         mine = range(self._processes.rank, config.accumulation, self._processes.world)
         for micro in mine:
             with self._averaged_at_the_end(last=micro == mine[-1]):

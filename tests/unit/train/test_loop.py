@@ -24,11 +24,11 @@ from mouselift.models.checkpoint_io import save_weights
 from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.train.alarms import TrainingError
+from mouselift.train.gslrm_task import GSLRMTask, GSLRMTaskConfig
 from mouselift.train.pose_task import pose_code
 from mouselift.train.run import TrainConfig, build_task, run_training
 from mouselift.train.run_config import RunConfig, learning_rate
 from mouselift.train.task import Task
-from mouselift.train.tasks import GSLRMTask, GSLRMTaskConfig
 
 RUN = RunConfig(
     steps=10,
