@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -21,12 +21,15 @@ from mouselift.errors import InputError
 MAGIC, VERSION = b"glTF", 2
 HEADER, CHUNK = struct.Struct("<4sII"), struct.Struct("<I4s")
 LARGEST_FILE = (1 << 32) - 1  # its length is 32 bits
-LARGEST_JSON = 4 << 20  # a document of this size takes some 100 MB of Python's objects
+LARGEST_JSON = 1 << 20  # makes up to 40 MB of Python's objects
+MOST_PARTS = 1 << 14  # nodes, accessors and so on
 FLOAT, UNSIGNED_INT, UNSIGNED_BYTE = 5126, 5125, 5121  # of `componentType`
 COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
+Part = TypeVar("Part")
+Parts: TypeAlias = Annotated[list[Part], Field(max_length=MOST_PARTS)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -73,14 +76,14 @@ class Primitive(_Part):
 class Mesh(_Part):
     """What a node shows."""
 
-    primitives: list[Primitive]
+    primitives: Parts[Primitive]
 
 
 class Node(_Part):
     """A place: a matrix, column by column, or rotation (x, y, z, w), scale and translation."""
 
     mesh: Count | None = None
-    children: list[Count] = []
+    children: Parts[Count] = []
     matrix: Annotated[list[Finite], Field(min_length=16, max_length=16)] | None = None
     translation: tuple[Finite, Finite, Finite] = (0.0, 0.0, 0.0)
     rotation: tuple[Finite, Finite, Finite, Finite] = (0.0, 0.0, 0.0, 1.0)
@@ -105,7 +108,7 @@ class Node(_Part):
 class Scene(_Part):
     """The roots of a tree of nodes."""
 
-    nodes: list[Count] = []
+    nodes: Parts[Count] = []
 
 
 class Asset(_Part):
@@ -118,14 +121,14 @@ class Document(_Part):
     """As much of a glTF document as is needed to place arrays of points."""
 
     asset: Asset = Asset()
-    accessors: list[Accessor] = []
-    buffers: list[Buffer] = []
-    buffer_views: list[BufferView] = []
-    extensions_required: list[str] = []
-    meshes: list[Mesh] = []
-    nodes: list[Node] = []
+    accessors: Parts[Accessor] = []
+    buffers: Parts[Buffer] = []
+    buffer_views: Parts[BufferView] = []
+    extensions_required: Parts[str] = []
+    meshes: Parts[Mesh] = []
+    nodes: Parts[Node] = []
     scene: Count = 0
-    scenes: list[Scene] = []
+    scenes: Parts[Scene] = []
 
 
 def y_up(scale: float) -> list[float]:

@@ -32,11 +32,11 @@ Packed = Literal["spz", "sog", "ksplat", "compressed.ply"]
 MISSING = "{path}: this format needs the extra `files`: pip install 'mouselift[files]'"
 MAX_KSPLAT_DEGREE = 2
 SPZ_REACH = 2048.0  # 24 bits with 12 after the point
-BASE_MEMORY, MEMORY_PER_BYTE = (
-    1 << 30,
-    256,
-)  # address space for a file: a Gaussian takes 10 bytes or more there, 1 kB here
-TIME_LIMIT_S = 900.0
+# What a conversion may take, at least and for each byte of the file. A Gaussian is 8 bytes or more there, 1 kB in
+# memory, and 248 or less in the PLY file between, where coefficients of zero weigh as much as others.
+BASE_MEMORY, MEMORY_PER_BYTE = 1 << 30, 256
+BASE_OUTPUT, OUTPUT_PER_BYTE = 1 << 26, 64
+BASE_TIME_S, TIME_PER_BYTE_S = 120.0, 20e-6
 
 
 def write_packed(gaussians: Gaussians, path: Path | str, kind: Packed) -> None:
@@ -102,13 +102,15 @@ def _library(path: Path) -> Path:
 
 def _convert(library: Path, path: Path, source: Path, source_kind: str, target: Path, target_kind: str) -> None:
     """Run the worker; messages call the file that the user knows `path`."""
-    memory = BASE_MEMORY + MEMORY_PER_BYTE * source.stat().st_size
-    worker = [sys.executable, "-I", packed_worker.__file__, str(library), str(memory)]
+    size = source.stat().st_size
+    limits = [str(BASE_MEMORY + MEMORY_PER_BYTE * size), str(BASE_OUTPUT + OUTPUT_PER_BYTE * size)]
+    time_s = BASE_TIME_S + TIME_PER_BYTE_S * size
+    worker = [sys.executable, "-I", packed_worker.__file__, str(library), *limits]
     files = [str(source), source_kind, str(target), target_kind]
     try:
-        done = subprocess.run([*worker, *files], capture_output=True, timeout=TIME_LIMIT_S, check=False)
+        done = subprocess.run([*worker, *files], capture_output=True, timeout=time_s, check=False)
     except subprocess.TimeoutExpired:
-        raise InputError(f"{path}: expected a conversion within {TIME_LIMIT_S:g} s, stopped it") from None
+        raise InputError(f"{path}: expected a conversion within {time_s:.0f} s, stopped it") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         reason = said[-1] if said and done.returncode == 1 else f"gaussforge ended with status {done.returncode}"

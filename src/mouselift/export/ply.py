@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
-from mouselift.export.ply_table import VertexTable, read_vertices
+from mouselift.export.ply_table import VertexTable, read_vertices, shown
 from mouselift.geometry import Gaussians, Similarity
 from mouselift.geometry.sh import sh_degree
 
@@ -167,14 +167,16 @@ def _read_place(comments: Sequence[str], path: Path) -> tuple[Units, Similarity 
         match words:
             case [name, "units", found] if name == COMMENT:
                 if found not in get_args(Units):
-                    raise InputError(f"{path}: expected the comment units scene or units mm, found {found}")
+                    raise InputError(f"{path}: expected the comment units scene or units mm, found {shown([found])}")
                 units = "mm" if found == "mm" else "scene"
             case [name, "scene_from_world", *numbers] if name == COMMENT:
                 try:
                     matrix = torch.tensor([float(number) for number in numbers], dtype=torch.float64).reshape(4, 4)
                     scene_from_world = Similarity.from_matrix(matrix)
                 except (ValueError, RuntimeError) as error:
-                    raise InputError(f"{path}: expected 16 numbers of a similarity, found: {error}") from None
+                    raise InputError(
+                        f"{path}: expected 16 numbers of a similarity, found: {shown([str(error)])}"
+                    ) from None
             case _:
                 pass
     return units, scene_from_world

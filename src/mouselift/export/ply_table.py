@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from mouselift.errors import InputError
 
 MAX_HEADER_LINES = 400
 MAX_LINE_BYTES = 1000
+LONGEST_QUOTE = 60
 
 SCALAR_TYPES = {  # both spellings of the format
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
@@ -52,6 +53,13 @@ class VertexTable:
             for i, name in enumerate(names):
                 chosen[:, i] = self.rows[name]
         return chosen
+
+
+def shown(words: Sequence[str]) -> str:
+    """Words of a file, for a message: short, and without what would steer a terminal."""
+    text = " ".join(words)
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_QUOTE])
+    return plain + ("..." if len(text) > LONGEST_QUOTE else "")
 
 
 def read_vertices(file: BufferedIOBase, path: Path) -> VertexTable:
@@ -108,13 +116,13 @@ def _read_layout(header: list[list[str]], path: Path) -> _Layout:
         case [["format", encoding, _], ["element", "vertex", count], *properties] if encoding in BYTE_ORDERS:
             pass
         case _:
-            found = ", ".join(" ".join(words) for words in header[:2]) or "nothing"
+            found = ", ".join(shown(words) for words in header[:2]) or "nothing"
             raise InputError(f"{path}: expected a PLY header with a format and the element vertex, found: {found}")
     others = [i for i, words in enumerate(properties) if words[0] == "element"]
     fields: list[tuple[str, str]] = []
     for words in properties[: others[0]] if others else properties:
         if len(words) != 3 or words[0] != "property" or words[1] not in SCALAR_TYPES:
-            raise InputError(f"{path}: expected scalar properties of the vertices, found: {' '.join(words)}")
+            raise InputError(f"{path}: expected scalar properties of the vertices, found: {shown(words)}")
         fields.append((words[2], BYTE_ORDERS[encoding] + SCALAR_TYPES[words[1]]))
     if not fields or len({name for name, _ in fields}) < len(fields) or not count.isdigit():
         raise InputError(f"{path}: expected a number of vertices and distinct properties, found a damaged header")
@@ -133,15 +141,20 @@ def _read_binary(body: bytes, layout: _Layout, path: Path) -> np.ndarray:
 def _read_ascii(body: bytes, layout: _Layout, path: Path) -> np.ndarray:
     names = layout.dtype.names or ()
     width = len(names)
-    lines = body.splitlines()
-    if len(lines) < layout.count:
-        raise InputError(f"{path}: expected {layout.count} lines after the header, found {len(lines)}")
+    if not layout.count:
+        return np.empty(0, dtype=layout.dtype)
+    if 2 * layout.count * width > len(body) + 1:  # a digit and a space each
+        raise InputError(f"{path}: expected {layout.count} lines of {width} numbers, found {len(body)} bytes")
+    complaint = InputError(f"{path}: expected {width} numbers on each line after the header, found others")
+    first = next((line for line in BytesIO(body) if line.strip()), b"")
+    if len(first.split()) != width:  # NumPy makes room for as many columns as the first line has
+        raise complaint
     try:
-        rows = np.array([line.split() for line in lines[: layout.count]], dtype=np.float64).reshape(-1, width)
-    except ValueError as error:
-        raise InputError(f"{path}: expected {width} numbers on each line after the header, found others") from error
-    if len(rows) != layout.count:
-        raise InputError(f"{path}: expected {width} numbers on each line after the header, found others")
+        rows = np.loadtxt(BytesIO(body), max_rows=layout.count, ndmin=2, comments=None)
+    except ValueError:
+        raise complaint from None
+    if len(rows) < layout.count:
+        raise InputError(f"{path}: expected {layout.count} lines after the header, found {len(rows)}")
     vertices = np.empty(layout.count, dtype=layout.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for values that are not finite
         for name, column in zip(names, rows.T, strict=True):

@@ -260,6 +260,7 @@ BAD_DOCUMENTS = {
         ),
         "at most 1024 sets",
     ),
+    "too many nodes": (lambda d: d.update(nodes=[{}] * 20_000), "a damaged one: nodes: List should have at most"),
     "units": (lambda d: d["asset"]["extras"]["mouselift"].update(units="km"), "asset.extras.mouselift"),
     "place": (lambda d: d["asset"]["extras"]["mouselift"].update(scene_from_world=[1, 2]), "16 numbers"),
     "a list": (lambda d: d.update(nodes="x"), "a damaged one: nodes"),
