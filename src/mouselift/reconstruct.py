@@ -27,6 +27,8 @@ from mouselift.geometry.picture_frame import to_picture_frame
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIUS, facing_azimuth_deg, mouse_rig
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.gslrm import as_context
+from mouselift.models.multiview import MultiViewGenerator, as_multiview
+from mouselift.models.mvunet.pipeline import MAX_STEPS
 from mouselift.models.pose_estimator import camera_elevation_deg
 from mouselift.paint import paint_body
 from mouselift.refine import refine
@@ -50,8 +52,11 @@ class ReconstructConfig:
     unseen: Literal["body", "generator"] = "body"
     """Where the sides that one picture does not show come from: the mouse's body, fitted to the picture and painted
     with its colours, or six views by the generator, lifted by GS-LRM. Several views need neither."""
-    steps: int = 1
-    """Steps of the generator, 1 to 50: one gives the smoothest, most probable views, more give sharper ones."""
+    steps: int | None = None
+    """Steps of the generator, its own number when not given. Of the shipped one 1 to 50: one, its own, gives the
+    smoothest, most probable views, more give sharper ones. Of latent diffusion 1 to 1000, its own is 50."""
+    guidance: float | None = None
+    """Of latent diffusion: how much more the picture counts than no picture, its own is 3. The shipped one has none."""
     refine_steps: int = 80
     """Steps of polishing the Gaussians on the input view(s) and on the made ones, which keep the hidden sides."""
     seed: int = 0
@@ -65,8 +70,8 @@ class ReconstructConfig:
     def __post_init__(self) -> None:
         if self.unseen not in ("body", "generator"):
             raise InputError(f"expected the unseen sides from body or generator, found {self.unseen!r}")
-        if not 1 <= self.steps <= 50:
-            raise InputError(f"expected 1 to 50 steps, found {self.steps}")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise InputError(f"expected 1 to {MAX_STEPS} steps, found {self.steps}")
         if not 0 <= self.refine_steps <= 10_000:
             raise InputError(f"expected 0 to 10000 refinement steps, found {self.refine_steps}")
         if self.elevation_deg is not None and not -90 <= self.elevation_deg <= 90:
@@ -236,10 +241,13 @@ def _framed(
     clock: Clock,
 ) -> tuple[Views, FittedBody | None, dict[str, Any]]:
     """Frame the animal, and give the frame the camera that was named or that the body in it tells."""
+    generator = as_multiview(models.generator, SIZE_PX)
+    size = PICTURE_SIZE_PX if config.unseen == "body" else max(PICTURE_SIZE_PX, generator.size_px)
+    config = _as_needed(config, generator)
 
     def framed(fov_deg: float, elevation_deg: float) -> Views:
         return frame_picture(
-            image, mask, fov_deg=fov_deg, distance=RIG_RADIUS, elevation_deg=elevation_deg, size_px=PICTURE_SIZE_PX
+            image, mask, fov_deg=fov_deg, distance=RIG_RADIUS, elevation_deg=elevation_deg, size_px=size
         )
 
     device = next(models.pose.parameters()).device
@@ -269,6 +277,18 @@ def _framed(
     return view, fitted, settings
 
 
+def _as_needed(config: ReconstructConfig, generator: MultiViewGenerator) -> ReconstructConfig:
+    """With the camera that a generator takes for granted, where it does and none was named."""
+    if config.unseen == "body" or generator.input_deg is None:
+        return config
+    elevation, fov = generator.input_deg
+    return replace(
+        config,
+        elevation_deg=elevation if config.elevation_deg is None else config.elevation_deg,
+        fov_deg=fov if config.fov_deg is None else config.fov_deg,
+    )
+
+
 def _up_in(view: Views) -> Float[Tensor, "3"]:
     """The scene's +Z in the frame of a view's picture."""
     return to_picture_frame(view.cameras).rotation[:, 2]
@@ -294,8 +314,9 @@ def _from_one_view(
         keypoints = to_picture_frame(view.cameras).inverse().apply(posed_keypoints(mouse_tensors(), fitted.seen.pose))
         settings = {**settings, "silhouette_iou": round(fitted.silhouette_iou, 3)}
     else:
-        gaussians, context = _from_generator(view.resized(SIZE_PX, SIZE_PX), models, config, device, clock)
-        settings = {**settings, "steps": config.steps}
+        generator = as_multiview(models.generator, SIZE_PX)
+        gaussians, context = _from_generator(view, generator, models, config, device, clock)
+        settings = {**settings, "steps": generator.default_steps if config.steps is None else config.steps}
     return Reconstruction(
         gaussians=gaussians,
         context=context,
@@ -342,17 +363,12 @@ def _with_tail(view: Views, scene: Gaussians, fitted: FittedBody) -> Views:
 
 
 def _from_generator(
-    view: Views, models: Models, config: ReconstructConfig, device: str, clock: Clock
+    view: Views, generator: MultiViewGenerator, models: Models, config: ReconstructConfig, device: str, clock: Clock
 ) -> tuple[Gaussians, Views]:
-    rig = mouse_rig(float(facing_azimuth_deg(view.cameras)[0]), size_px=SIZE_PX)
+    view = view.resized(generator.size_px, generator.size_px)
     with clock.stage("generate views"):
-        made = models.generator.generate(
-            view.reshape(1, 1).to(device),
-            rig.reshape(1, len(rig)).to(device),
-            steps=config.steps,
-            generator=_dice(config),
-        )[0].to("cpu")
-    made = Views(images=made.images, masks=made.masks, cameras=rig)  # exactly the cameras asked for, with their names
+        rig = generator.rig(view.cameras)
+        made = generator.generate(view, rig, steps=config.steps, guidance=config.guidance, seed=config.seed)
     context = Views.cat([view, made])
     return _lift(context, 1, models, config, device, clock), context
 

@@ -24,7 +24,8 @@ def reconstruct(
     sample: Path | None = None,
     input_views: str = "0",
     unseen: Literal["body", "generator"] = "body",
-    steps: int = 1,
+    steps: int | None = None,
+    guidance: float | None = None,
     refine: int = 80,
     seed: int = 0,
     elevation_deg: float | None = None,
@@ -46,14 +47,15 @@ def reconstruct(
         input_views: Which views of the sample to use, as in 0,2,4; one goes the way of a picture, several go
             straight to GS-LRM.
         unseen: Where the sides that one picture does not show come from: the fitted body of a mouse, or the generator.
-        steps: Generator steps, 1 to 50.
+        steps: Generator steps: 1 to 50, or 1 to 1000 of latent diffusion; its own number when not given (1 or 50).
+        guidance: Of latent diffusion; 3 when not given, 1 is none.
         refine: Steps of polishing the Gaussians on the views they were made from.
         seed: Same seed, same result.
         elevation_deg: Of the camera above the ground; estimated when not given.
         fov_deg: Field of view of the framed picture; estimated when not given.
         device: auto, cpu or cuda.
         gslrm: Other weights than the shipped ones.
-        generator: Other weights than the shipped ones.
+        generator: Other weights than the shipped ones, or a pipeckpts folder of latent diffusion (docs/multiview.md).
         pose: Other weights than the shipped ones.
         overwrite: Replace an output folder that has something in it.
     """
@@ -72,6 +74,7 @@ def reconstruct(
     config = ReconstructConfig(
         unseen=unseen,
         steps=steps,
+        guidance=guidance,
         refine_steps=refine,
         seed=seed,
         elevation_deg=elevation_deg,

@@ -6,9 +6,11 @@ from importlib import resources
 from pathlib import Path
 
 from mouselift.errors import InputError
-from mouselift.models.checkpoint_io import load_generator, load_gslrm, load_pose_estimator
+from mouselift.models.checkpoint_io import load_gslrm, load_pose_estimator
 from mouselift.models.generator import Generator
 from mouselift.models.gslrm import GSLRM
+from mouselift.models.multiview import load_multiview
+from mouselift.models.mvunet.pipeline import LatentGenerator
 from mouselift.models.pose_estimator import PoseEstimator
 
 SIZE_PX = 128  # of the views that the shipped weights read and make
@@ -21,7 +23,7 @@ class Models:
     """What single-picture reconstruction needs, all on one device."""
 
     gslrm: GSLRM
-    generator: Generator
+    generator: Generator | LatentGenerator
     pose: PoseEstimator
 
     def to(self, device: str) -> "Models":
@@ -42,10 +44,10 @@ def weights_path(name: str) -> Path:
 def load_models(
     gslrm: str | Path | None = None, generator: str | Path | None = None, pose: str | Path | None = None
 ) -> Models:
-    """Load the three models; each file that is not named is the shipped one."""
+    """Load the three models; each that is not named is the shipped one. A folder is a generator as FaceLift's."""
     return Models(
         gslrm=load_gslrm(gslrm or weights_path("gslrm")),
-        generator=load_generator(generator or weights_path("generator")),
+        generator=load_multiview(generator or weights_path("generator")),
         pose=load_pose_estimator(pose or weights_path("pose")),
     )
 

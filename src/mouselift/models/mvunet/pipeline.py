@@ -55,6 +55,11 @@ class LatentGenerator:
         """Whether any input view and any rig will do; without rays it is the folder's own rig alone."""
         return is_posed(self.parts.unet)
 
+    @property
+    def input_deg(self) -> tuple[float, float] | None:
+        """Elevation and field of view that the picture must have been taken with; None when any will do."""
+        return None if self.posed else (self.parts.rig.elevation_deg, self.parts.rig.fov_deg)
+
     def to(self, device: str) -> "LatentGenerator":
         """Move the networks; on a GPU they are in half precision, as upstream's are."""
         dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
@@ -89,7 +94,7 @@ class LatentGenerator:
             guidance=self.default_guidance if guidance is None else guidance,
             seeds=[seed],
         )
-        return Views(images=made.images[0], masks=made.masks[0], cameras=rig)
+        return Views(images=made.images[0].cpu(), masks=made.masks[0].cpu(), cameras=rig)
 
     @torch.no_grad()
     def generate_batch(self, view: Views, rig: Cameras, *, steps: int, guidance: float, seeds: Sequence[int]) -> Views:
