@@ -24,6 +24,7 @@ from mouselift.models.checkpoint_io import save_weights
 from mouselift.models.generator import Generator, GeneratorConfig
 from mouselift.models.gslrm import GSLRMConfig
 from mouselift.train.alarms import TrainingError
+from mouselift.train.checkpoint import TrainState
 from mouselift.train.gslrm_task import GSLRMTask, GSLRMTaskConfig
 from mouselift.train.pose_task import pose_code
 from mouselift.train.run import TrainConfig, build_task, run_training
