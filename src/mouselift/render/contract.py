@@ -14,11 +14,17 @@ class RenderOutput:
         image: Composited over the background; not clamped above 1.
         alpha: Accumulated opacity in [0, 1).
         depth: Expected depth along the optical axis, scene units; 0 where alpha is 0.
+        features: Sum of weight times feature, over nothing; divided by alpha it is the mean of what is seen. None if
+            not asked for.
+        normals: Sum of weight times normal, in the scene frame, facing the camera. Shorter than 1 where alpha is below
+            1 or normals disagree. None if not asked for.
     """
 
     image: Float[Tensor, "*batch 3 h w"]
     alpha: Float[Tensor, "*batch 1 h w"]
     depth: Float[Tensor, "*batch 1 h w"]
+    features: Float[Tensor, "*batch c h w"] | None = None
+    normals: Float[Tensor, "*batch 3 h w"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,7 @@ class SplatBatch:
         background: One colour for each camera.
         width: Image width in pixels.
         height: Image height in pixels.
+        features: More channels to blend (possibly none, K = 0): one set for all cameras of a scene, or one for each.
     """
 
     means: Float[Tensor, "s n 3"]
@@ -48,3 +55,4 @@ class SplatBatch:
     background: Float[Tensor, "s v 3"]
     width: int
     height: int
+    features: Float[Tensor, "s f n k"]

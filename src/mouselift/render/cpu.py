@@ -19,6 +19,8 @@ from mouselift.render.contract import RenderOutput, SplatBatch
 ISAS = ("baseline", "avx2", "avx512")  # in the order of `splat_supported_isa`
 ISA_VARIABLE = "MOUSELIFT_CPU_ISA"
 MAX_SIZE_PX = 32767  # pixel boxes are 16-bit
+_FIELDS = ("means", "quats", "scales", "opacities", "colours", "features")  # what has gradients
+_LAYERS = ("image", "alpha", "depth", "features")
 
 
 class _Batch(ctypes.Structure):
@@ -26,15 +28,18 @@ class _Batch(ctypes.Structure):
         ("scenes", ctypes.c_int64),
         ("count", ctypes.c_int64),
         ("views", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
         ("width", ctypes.c_int32),
         ("height", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("colours_for_each_view", ctypes.c_int32),
+        ("features_for_each_view", ctypes.c_int32),
         ("means", ctypes.c_void_p),
         ("quats", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
         ("opacities", ctypes.c_void_p),
         ("colours", ctypes.c_void_p),
+        ("features", ctypes.c_void_p),
         ("w2c", ctypes.c_void_p),
         ("K", ctypes.c_void_p),
         ("background", ctypes.c_void_p),
@@ -49,11 +54,11 @@ class _Constants(ctypes.Structure):
 
 
 class _Images(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("image", "alpha", "depth"))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in _LAYERS)
 
 
 class _Gradients(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("means", "quats", "scales", "opacities", "colours"))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in _FIELDS)
 
 
 _CONSTANTS = _Constants(
@@ -111,9 +116,10 @@ def _check(status: int) -> None:
 
 
 def _batch(tensors: Sequence[Tensor], width: int, height: int) -> _Batch:
-    means, _, _, _, colours, w2c, _, _ = tensors
-    sizes = (*means.shape[:2], w2c.shape[1], width, height, torch.get_num_threads(), int(colours.shape[1] > 1))
-    return _Batch(*sizes, *(t.data_ptr() for t in tensors))
+    means, _, _, _, colours, features, w2c, _, _ = tensors
+    sizes = (*means.shape[:2], w2c.shape[1], features.shape[-1], width, height)
+    for_each_view = (int(colours.shape[1] > 1), int(features.shape[1] > 1))
+    return _Batch(*sizes, torch.get_num_threads(), *for_each_view, *(t.data_ptr() for t in tensors))
 
 
 class _Handle:
@@ -127,13 +133,12 @@ class _Handle:
 
 class _Splat(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, width: int, height: int, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, width: int, height: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         tensors = tuple(t.contiguous() for t in tensors)
         library = _library()
         scenes_and_views = tensors[-1].shape[:2]  # of the background
-        image = tensors[0].new_empty(*scenes_and_views, 3, height, width)
-        alpha, depth = (tensors[0].new_empty(*scenes_and_views, 1, height, width) for _ in range(2))
-        layers = (image, alpha, depth)
+        channels = (3, 1, 1, tensors[len(_FIELDS) - 1].shape[-1])
+        layers = tuple(tensors[0].new_empty(*scenes_and_views, c, height, width) for c in channels)
         structs = (_batch(tensors, width, height), _CONSTANTS, _Images(*(t.data_ptr() for t in layers)))
         keep = any(ctx.needs_input_grad)
         address = ctypes.c_void_p()
@@ -149,9 +154,10 @@ class _Splat(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] (the decorator hides the name of ctx)
         ctx: Any, *cotangents: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        tensors, layers = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        tensors, layers = ctx.saved_tensors[: -len(_LAYERS)], ctx.saved_tensors[-len(_LAYERS) :]
         d_layers = [None if d is None else d.contiguous() for d in cotangents]
-        gradients = [torch.zeros_like(t) for t in tensors[:5]]
+        make = torch.empty_like if layers[0].numel() else torch.zeros_like  # without views the kernel writes nothing
+        gradients = [make(t) for t in tensors[: len(_FIELDS)]]
         structs = (
             _batch(tensors, *ctx.size),
             _CONSTANTS,
@@ -163,7 +169,8 @@ class _Splat(torch.autograd.Function):
         d_background = None
         if ctx.needs_input_grad[-1] and d_layers[0] is not None:
             d_background = ((1 - layers[1]) * d_layers[0]).sum((-2, -1))
-        return None, None, *gradients, None, None, d_background
+        d_features = None if d_layers[3] is None else gradients[-1]  # not written without a cotangent
+        return None, None, *gradients[:-1], d_features, None, None, d_background
 
 
 def rasterize(batch: SplatBatch) -> RenderOutput:
@@ -178,8 +185,8 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
         raise InputError(f"backend 'cpu': expected float32 on the CPU, found {found}")
     if max(batch.width, batch.height) > MAX_SIZE_PX:
         raise InputError(f"backend 'cpu': images of at most {MAX_SIZE_PX} px, found {batch.width}x{batch.height}")
-    apply = cast(Callable[..., tuple[Tensor, Tensor, Tensor]], _Splat.apply)  # pyright: ignore[reportUnknownMemberType]
-    image, alpha, depth = apply(
+    apply = cast(Callable[..., tuple[Tensor, ...]], _Splat.apply)  # pyright: ignore[reportUnknownMemberType]
+    image, alpha, depth, features = apply(
         batch.width,
         batch.height,
         batch.means,
@@ -187,8 +194,9 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
         batch.scales,
         batch.opacities,
         batch.colours,
+        batch.features,
         batch.w2c,
         batch.K,
         batch.background,
     )
-    return RenderOutput(image=image, alpha=alpha, depth=depth)
+    return RenderOutput(image=image, alpha=alpha, depth=depth, features=features)

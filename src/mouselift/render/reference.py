@@ -38,7 +38,7 @@ class Ellipses:
         reach: Half the width and height of the box in which alpha reaches the threshold, px.
         depths: Along the optical axis, scene units.
         opacities: In [0, 1].
-        colours: RGB.
+        values: What is blended: RGB, 1, depth and the features.
     """
 
     centres: Float[Tensor, "m 2"]
@@ -46,7 +46,7 @@ class Ellipses:
     reach: Float[Tensor, "m 2"]
     depths: Float[Tensor, "m"]
     opacities: Float[Tensor, "m"]
-    colours: Float[Tensor, "m 3"]
+    values: Float[Tensor, "m k"]
 
 
 def rasterize(batch: SplatBatch) -> RenderOutput:
@@ -54,18 +54,20 @@ def rasterize(batch: SplatBatch) -> RenderOutput:
     scenes, views = batch.w2c.shape[:2]
     layers = [_render_one(batch, s, v) for s in range(scenes) for v in range(views)]
     size = (batch.height, batch.width)
-    stacked = torch.stack(layers) if layers else batch.means.new_zeros(0, 5, *size)
-    stacked = stacked.reshape(scenes, views, 5, *size)
-    colour, alpha, weighted_depth = stacked[:, :, :3], stacked[:, :, 3:4], stacked[:, :, 4:]
+    count = 5 + batch.features.shape[-1]
+    stacked = torch.stack(layers) if layers else batch.means.new_zeros(0, count, *size)
+    stacked = stacked.reshape(scenes, views, count, *size)
+    colour, alpha, weighted_depth = stacked[:, :, :3], stacked[:, :, 3:4], stacked[:, :, 4:5]
     return RenderOutput(
         image=colour + (1 - alpha) * batch.background[..., None, None],
         alpha=alpha,
         depth=torch.where(alpha > 0, weighted_depth / alpha.where(alpha > 0, 1), 0),
+        features=stacked[:, :, 5:],
     )
 
 
-def _render_one(batch: SplatBatch, scene: int, view: int) -> Float[Tensor, "5 h w"]:
-    """Colour without background, alpha and sum of weight times depth for one camera."""
+def _render_one(batch: SplatBatch, scene: int, view: int) -> Float[Tensor, "k h w"]:
+    """Colour without background, alpha, sum of weight times depth, and features for one camera."""
     ellipses = project(batch, scene, view)
     canvas = pixel_centres(batch.height, batch.width, like=batch.means)
     rows: list[Tensor] = []
@@ -85,13 +87,18 @@ def visible(batch: SplatBatch, scene: int, view: int) -> Bool[Tensor, "n"]:
         batch.quats[scene],
         batch.scales[scene],
         batch.opacities[scene, :, None],
-        batch.colours[scene, view if batch.colours.shape[1] > 1 else 0],
+        _of_view(batch.colours, scene, view),
+        _of_view(batch.features, scene, view),
     ]
     finite = torch.cat(fields, dim=-1).isfinite().all(-1)
     w2c = batch.w2c[scene, view]
     depths = batch.means[scene] @ w2c[2, :3] + w2c[2, 3]
     turned = batch.quats[scene].square().sum(-1) > 0
     return finite & turned & (depths > NEAR_PLANE) & (batch.opacities[scene] >= MIN_ALPHA)
+
+
+def _of_view(values: Float[Tensor, "s c n k"], scene: int, view: int) -> Float[Tensor, "n k"]:
+    return values[scene, view if values.shape[1] > 1 else 0]
 
 
 def project(batch: SplatBatch, scene: int, view: int) -> Ellipses:
@@ -117,13 +124,15 @@ def project(batch: SplatBatch, scene: int, view: int) -> Ellipses:
     opacities = batch.opacities[scene, keep]
     reach = (2 * (opacities[:, None] / MIN_ALPHA).log().clamp_min(0) * variances).sqrt()
     order = depths.detach().argsort(stable=True)
+    shown = [_of_view(batch.colours, scene, view)[keep], torch.ones_like(depths)[:, None], depths[:, None]]
+    shown.append(_of_view(batch.features, scene, view)[keep])
     return Ellipses(
         centres=(slopes @ K[:2, :2].mT + K[:2, 2])[order],
         conics=conics[order],
         reach=reach.detach()[order],
         depths=depths[order],
         opacities=opacities[order],
-        colours=batch.colours[scene, view if batch.colours.shape[1] > 1 else 0, keep][order],
+        values=torch.cat(shown, dim=-1)[order],
     )
 
 
@@ -142,25 +151,25 @@ def projection_jacobian(
     return torch.cat([K[:2, :2].expand(len(slopes), 2, 2), along_z], dim=-1) / depths[:, None, None]
 
 
-def _composite_tile(pixels: Float[Tensor, "h w 2"], ellipses: Ellipses) -> Float[Tensor, "5 h w"]:
+def _composite_tile(pixels: Float[Tensor, "h w 2"], ellipses: Ellipses) -> Float[Tensor, "k h w"]:
     """Choose the ellipses that reach the tile and composite them, some pixels at a time."""
     first, last = pixels[0, 0], pixels[-1, -1]
     near = (ellipses.centres + ellipses.reach >= first) & (ellipses.centres - ellipses.reach <= last)
     chosen = near.all(-1).nonzero().squeeze(-1)
     flat = pixels.reshape(-1, 2)
     if not len(chosen):
-        return flat.new_zeros(5, *pixels.shape[:2])
+        return flat.new_zeros(ellipses.values.shape[-1], *pixels.shape[:2])
     run = cast(Callable[..., Tensor], checkpoint)  # the pairs are made again on the way back, not kept
     step = max(1, MAX_PAIRS // len(chosen))
     parts = [
         run(composite, flat[i : i + step], ellipses, chosen, use_reentrant=False, preserve_rng_state=False)
         for i in range(0, len(flat), step)
     ]
-    return torch.cat(parts).mT.reshape(5, *pixels.shape[:2])
+    return torch.cat(parts).mT.reshape(-1, *pixels.shape[:2])
 
 
-def composite(pixels: Float[Tensor, "p 2"], ellipses: Ellipses, chosen: Int[Tensor, "m"]) -> Float[Tensor, "p 5"]:
-    """Blend ellipses front to back: colour without background, alpha, sum of weight times depth."""
+def composite(pixels: Float[Tensor, "p 2"], ellipses: Ellipses, chosen: Int[Tensor, "m"]) -> Float[Tensor, "p k"]:
+    """Blend ellipses front to back: the sums of weight times value."""
     dx, dy = (ellipses.centres[chosen] - pixels[:, None]).unbind(-1)  # (P, M)
     a, b, c = ellipses.conics[chosen].unbind(-1)
     falloff = torch.exp(-(a * dx * dx + c * dy * dy) / 2 - b * dx * dy)
@@ -169,5 +178,4 @@ def composite(pixels: Float[Tensor, "p 2"], ellipses: Ellipses, chosen: Int[Tens
     remaining = (1 - alpha).cumprod(dim=-1)  # transmittance behind each ellipse
     before = torch.cat([torch.ones_like(remaining[:, :1]), remaining[:, :-1]], dim=-1)
     weights = (alpha * before).where(remaining >= MIN_TRANSMITTANCE, 0)
-    values = torch.cat([ellipses.colours, torch.ones_like(ellipses.depths)[:, None], ellipses.depths[:, None]], dim=-1)
-    return weights @ values[chosen]
+    return weights @ ellipses.values[chosen]

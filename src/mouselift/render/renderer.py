@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Gaussians
 from mouselift.geometry.sh import eval_sh
+from mouselift.geometry.transforms import quat_to_rotmat
 from mouselift.render import cpu, gsplat_backend, reference
 from mouselift.render.contract import RenderOutput, SplatBatch
 
@@ -27,10 +28,13 @@ def render(
     cameras: Cameras,
     background: Float[Tensor, "*batch 3"] | Sequence[float] = (1.0, 1.0, 1.0),
     backend: Backend = "auto",
+    *,
+    features: Float[Tensor, "*scenes n c"] | None = None,
+    normals: bool = False,
 ) -> RenderOutput:
     """Draw Gaussians as each camera sees them.
 
-    Differentiable with respect to every field of the Gaussians and to the background, not to the cameras.
+    Differentiable with respect to every field of the Gaussians, their features and the background, not to the cameras.
 
     Args:
         gaussians: Any batch shape, scene frame.
@@ -38,6 +42,9 @@ def render(
         background: RGB; broadcasts against the cameras' batch shape + (3,).
         backend: "auto" takes gsplat for CUDA tensors, the compiled kernel for float32 tensors on the CPU, and the
             reference for everything else.
+        features: Any number of further channels for each Gaussian, blended like colours but over nothing; of the
+            Gaussians' batch shape.
+        normals: Whether to blend normals too: of each Gaussian its shortest axis, turned to face the camera.
 
     Returns:
         Layers of batch shape `cameras.batch_shape`.
@@ -53,11 +60,21 @@ def render(
         )
     if cameras.distortion is not None:
         raise InputError("render: expected pinhole cameras, found lens distortion; undistort the views first")
-    layers = _RASTERIZERS[_choose(gaussians.means, backend)](_flatten(gaussians, cameras, background))
+    if features is not None and features.shape[:-1] != gaussians.means.shape[:-1]:
+        wanted, found = (*gaussians.means.shape[:-1], "C"), tuple(features.shape)
+        raise InputError(f"render: expected features of shape {wanted}, found {found}")
+    channels = _channels(gaussians, cameras, features, normals)
+    layers = _RASTERIZERS[_choose(gaussians.means, backend)](_flatten(gaussians, cameras, background, channels))
+    size = (cameras.height, cameras.width)
+    assert layers.features is not None
+    extra = layers.features.reshape(*shape, -1 if channels.shape[-1] else 0, *size)
+    num_features = 0 if features is None else features.shape[-1]
     return RenderOutput(
-        image=layers.image.reshape(*shape, 3, cameras.height, cameras.width),
-        alpha=layers.alpha.reshape(*shape, 1, cameras.height, cameras.width),
-        depth=layers.depth.reshape(*shape, 1, cameras.height, cameras.width),
+        image=layers.image.reshape(*shape, 3, *size),
+        alpha=layers.alpha.reshape(*shape, 1, *size),
+        depth=layers.depth.reshape(*shape, 1, *size),
+        features=None if features is None else extra[..., :num_features, :, :],
+        normals=extra[..., num_features:, :, :] if normals else None,
     )
 
 
@@ -84,7 +101,10 @@ def _say_slow(reason: str) -> None:
 
 
 def _flatten(
-    gaussians: Gaussians, cameras: Cameras, background: Float[Tensor, "*batch 3"] | Sequence[float]
+    gaussians: Gaussians,
+    cameras: Cameras,
+    background: Float[Tensor, "*batch 3"] | Sequence[float],
+    channels: Float[Tensor, "s f n k"] | None = None,
 ) -> SplatBatch:
     """Bring everything to batch shape (S, V), on the device and in the dtype of the means."""
     means, n = gaussians.means, len(gaussians)
@@ -108,7 +128,35 @@ def _flatten(
         background=backdrop.reshape(scenes, views, 3),
         width=cameras.width,
         height=cameras.height,
+        features=means.new_zeros(scenes, 1, n, 0) if channels is None else channels,
     )
+
+
+def _channels(
+    gaussians: Gaussians, cameras: Cameras, features: Float[Tensor, "*scenes n c"] | None, normals: bool
+) -> Float[Tensor, "s f n k"]:
+    """What is blended besides colours and depth: features, then normals, which differ between cameras."""
+    scenes, views, n = gaussians.batch_shape.numel(), cameras.batch_shape[-1], len(gaussians)
+    like = gaussians.means
+    shared = like.new_zeros(scenes, 1, n, 0) if features is None else features.to(like).reshape(scenes, 1, n, -1)
+    if not normals:
+        return shared
+    facing = normals_facing(gaussians, cameras).reshape(scenes, views, n, 3)
+    return torch.cat([shared.expand(-1, views, -1, -1), facing], dim=-1)
+
+
+def normals_facing(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "*batch n 3"]:
+    """The shortest axis of every Gaussian, in the scene frame, for each camera with the sign that faces it.
+
+    Which axis is the shortest has no gradient; how it is turned has.
+    """
+    axes = quat_to_rotmat(gaussians.quats)  # (*batch, N, 3, 3), one axis in each column
+    shortest = gaussians.scales.argmin(-1)[..., None, None].expand(*axes.shape[:-1], 1)
+    axis = axes.gather(-1, shortest).squeeze(-1)[..., None, :, :]  # (*batch, 1, N, 3)
+    centres = cameras.centres.to(gaussians.means)
+    towards = centres[..., None, :] - gaussians.means[..., None, :, :]  # (*batch, V, N, 3)
+    away = (axis * towards).sum(-1, keepdim=True) < 0
+    return torch.where(away, -axis, axis)
 
 
 def _colours(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "s c n 3"]:

@@ -11,14 +11,17 @@ extern "C" {
 // S scenes of N Gaussians, each seen by V cameras. Float arrays are contiguous, row-major.
 struct SplatBatch {
   int64_t scenes, count, views;
+  int64_t channels;  // of the features, 0 without
   int32_t width, height;
   int32_t threads;                // at most so many
   int32_t colours_for_each_view;  // or one set for all cameras of a scene
+  int32_t features_for_each_view;
   const float* means;             // (S, N, 3)
   const float* quats;             // (S, N, 4), w x y z, any length but 0
   const float* scales;            // (S, N, 3)
   const float* opacities;         // (S, N)
   const float* colours;           // (S, V or 1, N, 3)
+  const float* features;          // (S, V or 1, N, C)
   const float* w2c;               // (S, V, 4, 4)
   const float* K;                 // (S, V, 3, 3), skew kept
   const float* background;        // (S, V, 3)
@@ -31,14 +34,15 @@ struct SplatConstants {
 
 // Results, or cotangents of results (then any may be null: zero).
 struct SplatImages {
-  float* image;  // (S, V, 3, H, W), over the background
-  float* alpha;  // (S, V, H, W)
-  float* depth;  // (S, V, H, W), expected z, 0 where alpha is 0
+  float* image;     // (S, V, 3, H, W), over the background
+  float* alpha;     // (S, V, H, W)
+  float* depth;     // (S, V, H, W), expected z, 0 where alpha is 0
+  float* features;  // (S, V, C, H, W), over nothing
 };
 
-// Gradients are added to what is there; the shapes are those of the inputs.
+// The shapes are those of the inputs; every value is written, unless there are no views.
 struct SplatGradients {
-  float *means, *quats, *scales, *opacities, *colours;
+  float *means, *quats, *scales, *opacities, *colours, *features;
 };
 
 // Non-zero return values: 1, out of memory.

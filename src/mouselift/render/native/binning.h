@@ -16,7 +16,8 @@
 
 namespace mouselift {
 
-constexpr int64_t kPage = 2048;  // Gaussians that are projected as one item of work
+constexpr int64_t kPage = 1024;  // Gaussians that are projected as one item of work
+constexpr int64_t kPart = 16384;  // Gaussians that are worth waking a thread for when they are sorted
 constexpr int kMaxDigitBits = 12;
 static_assert(kPage % kLanes == 0, "pages begin with whole vectors");
 
@@ -69,7 +70,7 @@ struct Item {
   uint32_t key, gaussian;
 };
 
-struct Page {
+struct alignas(64) Page {  // a cache line: threads count side by side
   int64_t visible = 0, slots = 0;
   uint32_t min_key = ~uint32_t{0}, max_key = 0;
 };
@@ -114,42 +115,71 @@ inline PixelBoxes pixel_boxes(const GaussianLanes& g, const Projection& p, Vec p
   return boxes;
 }
 
-// Projects one page and lists what of it can be seen. NaN or infinity anywhere in a Gaussian hides it.
-inline void project_page(const SceneView& scene, const SplatConstants& constants, int64_t page, BinnedView& out,
-                         Sorting& sorting) {
-  const int64_t page_end = std::min(scene.count, (page + 1) * kPage);
-  Page stats;
+// Notes what lane k, Gaussian i of the scene, looks like in one view, and lists it if it can be seen.
+struct Seen {
+  const Projection& p;
+  const Whitening& t;
+  const Vec& peak;
+  const PixelBoxes& boxes;
+};
+
+inline void note(const Seen& seen, int k, int64_t i, const float* colour, Ellipse& e, Page& stats, Item* items,
+                 TileBox* boxes) {
+  e.slot = stats.slots;
+  e.x0 = 0, e.x1 = -1;
+  const PixelBoxes& box = seen.boxes;
+  if (!(box.seen >> k & 1) || !std::isfinite(colour[0] + colour[1] + colour[2])) return;
+  const int left = static_cast<int>(std::ceil(box.x0[k])), right = static_cast<int>(box.x1[k]);
+  const int top = static_cast<int>(std::ceil(box.y0[k])), bottom = static_cast<int>(box.y1[k]);
+  if (left > right || top > bottom) return;  // between two pixel centres
+  e.x = seen.p.column[k], e.y = seen.p.row[k];
+  e.ux = seen.t.ux[k], e.uy = seen.t.uy[k], e.wy = seen.t.wy[k], e.peak = seen.peak[k];
+  std::copy_n(colour, 3, e.values), e.values[3] = seen.p.z[k];
+  e.x0 = static_cast<int16_t>(left), e.x1 = static_cast<int16_t>(right);
+  e.y0 = static_cast<int16_t>(top), e.y1 = static_cast<int16_t>(bottom);
+  boxes[i] = TileBox(e);
+  stats.slots += boxes[i].count();
+  uint32_t key;
+  std::memcpy(&key, &e.values[3], sizeof key);
+  stats.min_key = std::min(stats.min_key, key), stats.max_key = std::max(stats.max_key, key);
+  items[stats.visible++] = {key, static_cast<uint32_t>(i)};
+}
+
+// Lanes whose features are all finite, one bit each.
+inline uint32_t finite_features(const SceneView& scene, int64_t channels, int64_t first, int n) {
+  uint32_t finite = ~0u;
+  for (int k = 0; k < n && channels; ++k) {
+    const float* features = scene.features + (first + k) * channels;
+    float zero = 0;
+    for (int64_t c = 0; c < channels; ++c) zero += 0.0f * features[c];
+    if (!(zero == 0)) finite &= ~(1u << k);
+  }
+  return finite;
+}
+
+// Projects one page into `count` views of one scene, and lists what of it can be seen in each. NaN or infinity anywhere
+// in a Gaussian hides it.
+inline void project_page(const SplatBatch& batch, const SplatConstants& constants, int64_t page, int64_t first_view,
+                         int64_t count, BinnedView* views, Sorting* sortings) {
+  const int64_t page_end = std::min(batch.count, (page + 1) * kPage);
+  for (int64_t v = 0; v < count; ++v) sortings[v].pages[page] = Page{};
   for (int64_t first = page * kPage; first < page_end; first += kLanes) {
     const int n = static_cast<int>(std::min<int64_t>(kLanes, page_end - first));
-    const GaussianLanes g = load_gaussians(scene, first, n);
-    const Projection p = project(g, out.camera, constants.dilation_px2);
+    const GaussianLanes g = load_gaussians(scene_view(batch, first_view), first, n);
+    const Orientation o(g);
     const Vec peak = log2(g.opacity);
-    const PixelBoxes boxes = pixel_boxes(g, p, peak, out.camera, constants);
-    const Whitening t(p);
-    for (int k = 0; k < n; ++k) {
-      const int64_t i = first + k;
-      Ellipse& e = out.ellipses[i];
-      e.slot = stats.slots;
-      e.x0 = 0, e.x1 = -1;
-      const float* colour = scene.colours + 3 * i;
-      if (!(boxes.seen >> k & 1) || !std::isfinite(colour[0] + colour[1] + colour[2])) continue;
-      const int left = static_cast<int>(std::ceil(boxes.x0[k])), right = static_cast<int>(boxes.x1[k]);
-      const int top = static_cast<int>(std::ceil(boxes.y0[k])), bottom = static_cast<int>(boxes.y1[k]);
-      if (left > right || top > bottom) continue;  // between two pixel centres
-      e.x = p.column[k], e.y = p.row[k];
-      e.ux = t.ux[k], e.uy = t.uy[k], e.wy = t.wy[k], e.peak = peak[k];
-      std::copy_n(colour, 3, e.values), e.values[3] = p.z[k];
-      e.x0 = static_cast<int16_t>(left), e.x1 = static_cast<int16_t>(right);
-      e.y0 = static_cast<int16_t>(top), e.y1 = static_cast<int16_t>(bottom);
-      sorting.boxes[i] = TileBox(e);
-      stats.slots += sorting.boxes[i].count();
-      uint32_t key;
-      std::memcpy(&key, &e.values[3], sizeof key);
-      stats.min_key = std::min(stats.min_key, key), stats.max_key = std::max(stats.max_key, key);
-      sorting.items[page * kPage + stats.visible++] = {key, static_cast<uint32_t>(i)};
+    for (int64_t v = 0; v < count; ++v) {
+      const SceneView scene = scene_view(batch, first_view + v);
+      const Projection p = project(g, o, views[v].camera, constants.dilation_px2);
+      PixelBoxes boxes = pixel_boxes(g, p, peak, views[v].camera, constants);
+      boxes.seen &= finite_features(scene, batch.channels, first, n);
+      const Whitening t(p);
+      for (int k = 0; k < n; ++k) {
+        note({p, t, peak, boxes}, k, first + k, scene.colours + 3 * (first + k), views[v].ellipses[first + k],
+             sortings[v].pages[page], sortings[v].items.data() + page * kPage, sortings[v].boxes.data());
+      }
     }
   }
-  sorting.pages[page] = stats;
 }
 
 // Adds up what the pages found.
@@ -199,11 +229,14 @@ class Binning {
           int threads)
       : views_(views), threads_(threads), sortings_(count) {
     const int64_t pages = (batch.count + kPage - 1) / kPage;
-    parts_ = std::max<int64_t>(1, std::min((threads + count - 1) / count, pages));
+    parts_ = std::max<int64_t>(1, std::min((threads + count - 1) / count, batch.count / kPart));
     for (int64_t v = 0; v < count; ++v) prepare(batch, constants, first + v, views[v], sortings_[v]);
-    parallel_for(count * pages, threads, [&](int64_t item) {
-      const int64_t v = item / pages;
-      project_page(scene_view(batch, first + v), constants, item % pages, views_[v], sortings_[v]);
+    const int64_t first_scene = first / batch.views, last_scene = (first + count - 1) / batch.views;
+    parallel_for((last_scene - first_scene + 1) * pages, threads, [&](int64_t item) {
+      const int64_t scene = first_scene + item / pages;
+      const int64_t from = std::max(first, scene * batch.views);
+      const int64_t to = std::min(first + count, (scene + 1) * batch.views);
+      project_page(batch, constants, item % pages, from, to - from, &views_[from - first], &sortings_[from - first]);
     });
     for (int64_t v = 0; v < count; ++v) summarise_pages(views_[v], sortings_[v]);
     sort();

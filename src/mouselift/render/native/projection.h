@@ -35,7 +35,7 @@ inline Camera make_camera(const float* w2c, const float* K, int width, int heigh
 // One camera of the batch and the Gaussians that it looks at.
 struct SceneView {
   int64_t count;
-  const float *means, *quats, *scales, *opacities, *colours, *w2c, *K, *background;
+  const float *means, *quats, *scales, *opacities, *colours, *features, *w2c, *K, *background;
 };
 
 inline SceneView scene_view(const SplatBatch& batch, int64_t index) {  // of S * V
@@ -47,6 +47,7 @@ inline SceneView scene_view(const SplatBatch& batch, int64_t index) {  // of S *
           batch.scales + 3 * first,
           batch.opacities + first,
           batch.colours + 3 * first_colour,
+          batch.features + batch.channels * (batch.features_for_each_view ? index * batch.count : first),
           batch.w2c + 16 * index,
           batch.K + 9 * index,
           batch.background + 3 * index};
@@ -73,14 +74,29 @@ inline GaussianLanes load_gaussians(const SceneView& scene, int64_t first, int n
   return g;
 }
 
+// How the Gaussians lie in the world: the same for every view.
+struct Orientation {
+  Vec quat[4], inverse_norm;  // unit quaternion
+  Vec rotation[3][3];         // world from Gaussian
+
+  explicit Orientation(const GaussianLanes& g) {
+    const Vec* q = g.quat;
+    inverse_norm = 1.0f / square_root(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
+    for (int j = 0; j < 4; ++j) quat[j] = q[j] * inverse_norm;
+    const Vec w = quat[0], x = quat[1], y = quat[2], z = quat[3];
+    Vec(*R)[3] = rotation;
+    R[0][0] = 1.0f - 2.0f * (y * y + z * z), R[0][1] = 2.0f * (x * y - w * z), R[0][2] = 2.0f * (x * z + w * y);
+    R[1][0] = 2.0f * (x * y + w * z), R[1][1] = 1.0f - 2.0f * (x * x + z * z), R[1][2] = 2.0f * (y * z - w * x);
+    R[2][0] = 2.0f * (x * z - w * y), R[2][1] = 2.0f * (y * z + w * x), R[2][2] = 1.0f - 2.0f * (x * x + y * y);
+  }
+};
+
 // Every intermediate value that the way back needs again.
 struct Projection {
   Vec x, y, z, inverse_z;             // camera coordinates
   Vec slope_x, slope_y;               // x/z and y/z
   Vec clamped_x, clamped_y;           // the same, as the Jacobian sees them
   Vec column, row;                    // px, centre in the image
-  Vec quat[4], inverse_norm;          // unit quaternion
-  Vec rotation[3][3];                 // world from Gaussian
   Vec along_column[3], along_row[3];  // gradients of column and row with respect to the world point
   Vec u[3], v[3];                     // the same along the Gaussian's own axes, before scaling
   Vec cov_xx, cov_xy, cov_yy;         // px^2, dilated
@@ -101,14 +117,7 @@ struct Whitening {
 
 inline Vec dot(const Vec p[3], const Vec q[3]) { return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]; }
 
-inline void rotation_from_quat(const Vec q[4], Vec R[3][3]) {
-  const Vec w = q[0], x = q[1], y = q[2], z = q[3];
-  R[0][0] = 1.0f - 2.0f * (y * y + z * z), R[0][1] = 2.0f * (x * y - w * z), R[0][2] = 2.0f * (x * z + w * y);
-  R[1][0] = 2.0f * (x * y + w * z), R[1][1] = 1.0f - 2.0f * (x * x + z * z), R[1][2] = 2.0f * (y * z - w * x);
-  R[2][0] = 2.0f * (x * z - w * y), R[2][1] = 2.0f * (y * z + w * x), R[2][2] = 1.0f - 2.0f * (x * x + y * y);
-}
-
-inline Projection project(const GaussianLanes& g, const Camera& cam, float dilation) {
+inline Projection project(const GaussianLanes& g, const Orientation& o, const Camera& cam, float dilation) {
   Projection p;
   const auto to_camera = [&](int i) {
     return cam.R[i][0] * g.mean[0] + cam.R[i][1] * g.mean[1] + cam.R[i][2] * g.mean[2] + cam.t[i];
@@ -121,12 +130,6 @@ inline Projection project(const GaussianLanes& g, const Camera& cam, float dilat
   p.column = cam.fx * p.slope_x + cam.skew * p.slope_y + cam.cx;
   p.row = cam.fy * p.slope_y + cam.cy;
 
-  const Vec squared_norm =
-      g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3];
-  p.inverse_norm = 1.0f / square_root(squared_norm);
-  for (int j = 0; j < 4; ++j) p.quat[j] = g.quat[j] * p.inverse_norm;
-  rotation_from_quat(p.quat, p.rotation);
-
   const Vec column_z = -(cam.fx * p.clamped_x + cam.skew * p.clamped_y), row_z = -cam.fy * p.clamped_y;
   for (int j = 0; j < 3; ++j) {
     p.along_column[j] = (cam.fx * cam.R[0][j] + cam.skew * cam.R[1][j] + column_z * cam.R[2][j]) * p.inverse_z;
@@ -134,7 +137,7 @@ inline Projection project(const GaussianLanes& g, const Camera& cam, float dilat
   }
   Vec su[3], sv[3];
   for (int k = 0; k < 3; ++k) {
-    const Vec axis[3] = {p.rotation[0][k], p.rotation[1][k], p.rotation[2][k]};
+    const Vec axis[3] = {o.rotation[0][k], o.rotation[1][k], o.rotation[2][k]};
     p.u[k] = dot(p.along_column, axis), p.v[k] = dot(p.along_row, axis);
     su[k] = p.u[k] * g.scale[k], sv[k] = p.v[k] * g.scale[k];
   }
@@ -153,11 +156,11 @@ inline Projection project(const GaussianLanes& g, const Camera& cam, float dilat
 enum Sum { kG, kGu, kGw, kGuu, kGuw, kGww, kValue, kNumSums = kValue + 4 };
 
 struct GaussianGradients {
-  Vec mean[3], quat[4], scale[3], opacity, colour[3];
+  Vec mean[3], quat[4], scale[3], opacity;
 };
 
-inline void quat_gradient(const Projection& p, const Vec dR[3][3], Vec gradient[4]) {
-  const Vec w = p.quat[0], x = p.quat[1], y = p.quat[2], z = p.quat[3];
+inline void quat_gradient(const Orientation& o, const Vec dR[3][3], Vec gradient[4]) {
+  const Vec w = o.quat[0], x = o.quat[1], y = o.quat[2], z = o.quat[3];
   const Vec d[4] = {
       2.0f * (x * (dR[2][1] - dR[1][2]) + y * (dR[0][2] - dR[2][0]) + z * (dR[1][0] - dR[0][1])),
       2.0f * (w * (dR[2][1] - dR[1][2]) + y * (dR[0][1] + dR[1][0]) + z * (dR[0][2] + dR[2][0])) -
@@ -168,13 +171,13 @@ inline void quat_gradient(const Projection& p, const Vec dR[3][3], Vec gradient[
           4.0f * z * (dR[0][0] + dR[1][1]),
   };
   const Vec radial = d[0] * w + d[1] * x + d[2] * y + d[3] * z;  // normalisation forgets changes of length
-  for (int j = 0; j < 4; ++j) gradient[j] = (d[j] - radial * p.quat[j]) * p.inverse_norm;
+  for (int j = 0; j < 4; ++j) gradient[j] = (d[j] - radial * o.quat[j]) * o.inverse_norm;
 }
 
-inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& cam, const Projection& p,
-                                          const Vec sums[kNumSums]) {
+// `d_depth` is the gradient with respect to z where z itself is shown.
+inline GaussianGradients project_backward(const GaussianLanes& g, const Orientation& o, const Camera& cam,
+                                          const Projection& p, const Vec sums[kValue], Vec d_depth) {
   GaussianGradients out;
-  for (int j = 0; j < 3; ++j) out.colour[j] = sums[kValue + j];
   out.opacity = sums[kG] / g.opacity;
 
   // alpha = 2^(peak - u^2 - w^2), so dL/du = -2 log(2) sum(G u).
@@ -195,11 +198,11 @@ inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& 
     const Vec d_u = d_su * g.scale[k], d_v = d_sv * g.scale[k];
     for (int j = 0; j < 3; ++j) {
       dR[j][k] = p.along_column[j] * d_u + p.along_row[j] * d_v;
-      d_along_column[j] += p.rotation[j][k] * d_u;
-      d_along_row[j] += p.rotation[j][k] * d_v;
+      d_along_column[j] += o.rotation[j][k] * d_u;
+      d_along_row[j] += o.rotation[j][k] * d_v;
     }
   }
-  quat_gradient(p, dR, out.quat);
+  quat_gradient(o, dR, out.quat);
 
   // The Jacobian: along_column = (fx, skew, column_z) R / z, along_row = (0, fy, row_z) R / z.
   const auto in_camera = [&](const Vec d[3], int i) {
@@ -217,7 +220,7 @@ inline GaussianGradients project_backward(const GaussianLanes& g, const Camera& 
   d_inverse_z += d_slope_x * p.x + d_slope_y * p.y;
 
   const Vec d_camera[3] = {d_slope_x * p.inverse_z, d_slope_y * p.inverse_z,
-                           sums[kValue + 3] - d_inverse_z * p.inverse_z * p.inverse_z};
+                           d_depth - d_inverse_z * p.inverse_z * p.inverse_z};
   for (int j = 0; j < 3; ++j) {
     out.mean[j] = cam.R[0][j] * d_camera[0] + cam.R[1][j] * d_camera[1] + cam.R[2][j] * d_camera[2];
   }

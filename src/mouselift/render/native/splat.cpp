@@ -6,12 +6,14 @@
 
 #include "abi.h"
 #include "binning.h"
+#include "gather.h"
 
 namespace mouselift {
 namespace {
 
 constexpr int64_t kGaussiansAtOnce = 1 << 20;       // forward: bounds the scratch of many views
-constexpr int64_t kViewsPerThread = 4;              // from so many on, a view is one item of work
+constexpr int64_t kViewsAtOnce = 4;                 // of one scene: as one item of work, they share the loading
+constexpr int64_t kItemsPerThread = 2;              // from so many on, threads work on items of their own
 constexpr int64_t kSlotBytes = int64_t{256} << 20;  // backward: views share a pass while their slots fit
 constexpr int64_t kBackwardItem = 512;              // Gaussians whose gradients are gathered as one item of work
 
@@ -21,12 +23,39 @@ struct Handle {
 
 Layers layers_of(const SplatImages& images, const SplatBatch& batch, int64_t view) {
   const int64_t plane = int64_t{1} * batch.width * batch.height;
-  const auto at = [&](float* p, int64_t step) { return p ? p + view * step : nullptr; };
-  return {at(images.image, 3 * plane), at(images.alpha, plane), at(images.depth, plane), batch.width, batch.height};
+  const auto at = [&](float* p, int64_t planes) { return p ? p + view * planes * plane : nullptr; };
+  return {at(images.image, 3),      at(images.alpha, 1), at(images.depth, 1), at(images.features, batch.channels),
+          static_cast<int>(batch.channels), batch.width, batch.height};
 }
 
 Thresholds thresholds_of(const SplatConstants& constants) {
   return {splat(constants.max_alpha), splat(log2_threshold(constants)), splat(constants.min_transmittance)};
+}
+
+FeatureValues features_of(const SplatBatch& batch, int64_t view, int64_t channel) {
+  const int count = static_cast<int>(std::min<int64_t>(kValues, batch.channels - channel));
+  return {scene_view(batch, view).features + channel, batch.channels, count};
+}
+
+// One tile of one view: colour, alpha and depth, then the features, four at a time.
+void render_tile(const SplatBatch& batch, const SplatImages& results, const Thresholds& limits, int64_t index,
+                 BinnedView& view, int64_t t, bool keep) {
+  const Layers out = layers_of(results, batch, index);
+  const Tile tile = view.tile(t);
+  const Ellipse* ellipses = view.ellipses.data();
+  const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_begin[t + 1];
+  uint64_t* hits = keep ? view.hits.data() + view.tile_begin[t] : nullptr;
+  {
+    TileLight<ShownBlock> light(tile, out.width, out.height);
+    end = composite(ellipses, begin, end, tile, limits, OwnValues{}, hits, light);
+    write_layers(light, tile, scene_view(batch, index).background, out);
+  }
+  view.finish_tile(t, end);
+  for (int channel = 0; channel < out.channels; channel += kValues) {
+    TileLight<ShownBlock> light(tile, out.width, out.height);
+    composite(ellipses, begin, end, tile, limits, features_of(batch, index, channel), nullptr, light);
+    write_features(light, tile, channel, out);
+  }
 }
 
 // Renders `count` views, sharing the work of each stage among the threads.
@@ -41,14 +70,8 @@ void forward_views(const SplatBatch& batch, const SplatConstants& constants, con
     for (int64_t v = 0; v < count; ++v) views[v].hits = Buffer<uint64_t>(views[v].tile_begin.back());
   }
   parallel_for(count * tiles, threads, [&](int64_t item) {
-    const int64_t v = item / tiles, t = item % tiles;
-    BinnedView& view = views[v];
-    const Layers out = layers_of(results, batch, first + v);
-    TileLight<ShownBlock> light(view.tile(t), out.width, out.height);
-    const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_begin[t + 1];
-    uint64_t* hits = keep ? view.hits.data() + view.tile_begin[t] : nullptr;
-    view.finish_tile(t, composite(view.ellipses.data(), begin, end, view.tile(t), limits, OwnValues{}, hits, light));
-    write_layers(light, view.tile(t), scene_view(batch, first + v).background, out);
+    const int64_t v = item / tiles;
+    render_tile(batch, results, limits, first + v, views[v], item % tiles, keep);
   });
 }
 
@@ -61,16 +84,22 @@ void forward(const SplatBatch& batch, const SplatConstants& constants, const Spl
     forward_views(batch, constants, results, first, count, views, threads, keep);
     if (!keep) std::for_each(views, views + count, [](BinnedView& view) { view = BinnedView{}; });
   };
-  if (total >= kViewsPerThread * batch.threads) {
-    parallel_for(total, batch.threads, [&](int64_t view) { run(view, 1, 1); });
+  const int64_t per_scene = (batch.views + kViewsAtOnce - 1) / kViewsAtOnce, items = batch.scenes * per_scene;
+  if (items >= kItemsPerThread * batch.threads) {
+    parallel_for(items, batch.threads, [&](int64_t item) {
+      const int64_t from = item % per_scene * kViewsAtOnce, to = std::min(batch.views, from + kViewsAtOnce);
+      run(item / per_scene * batch.views + from, to - from, 1);
+    });
     return;
   }
   const int64_t group = std::max<int64_t>(1, kGaussiansAtOnce / std::max<int64_t>(1, batch.count));
   for (int64_t first = 0; first < total; first += group) run(first, std::min(group, total - first), batch.threads);
 }
 
-void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, const Layers& result,
-                   const Layers& cotangent, float* slots) {
+// The way back through one tile: fills its slots. `read` fills a tile with cotangents.
+template <int kCount, class Source, class Read>
+void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, const Layers& result, Source source,
+                   float* slots, Read read) {
   const Tile tile = view.tile(t);
   const auto slot_of = [&](uint32_t gaussian, const Ellipse& e) {
     const TileBox box(e);
@@ -78,92 +107,93 @@ void backward_tile(const BinnedView& view, int64_t t, const Thresholds& limits, 
     return slots + (view.page_slot[gaussian / kPage] + e.slot + place) * kNumSums;
   };
   const uint32_t *begin = view.order.data() + view.tile_begin[t], *end = view.order.data() + view.tile_reach[t].end;
-  const auto composite = [&](auto& light) {
-    read_cotangents(tile, result, cotangent, light);
-    const uint64_t* hits = view.hits.data() + view.tile_begin[t];
-    composite_backward(view.ellipses.data(), begin, end, tile, limits, OwnValues{}, hits, light, slot_of);
-  };
-  if (cotangent.depth) {
-    TileLight<CotangentBlock<4>> light(tile, result.width, result.height);
-    composite(light);
-  } else {
-    TileLight<CotangentBlock<3>> light(tile, result.width, result.height);
-    composite(light);
-  }
-}
-
-// Adds the gradients of one view to `kLanes` Gaussians.
-void gather(const SceneView& scene, const SplatConstants& constants, const BinnedView& view, int64_t first, int n,
-            const float* slots, const SplatGradients& gradients) {
-  alignas(64) float lanes[kNumSums][kLanes] = {};
-  bool touched = false;
-  for (int k = 0; k < n; ++k) {
-    const Ellipse& e = view.ellipses[first + k];
-    if (e.x1 < e.x0) continue;
-    const float* slot = slots + view.slot(first + k) * kNumSums;
-    const TileBox box(e);
-    for (int y = box.y0; y <= box.y1; ++y) {
-      for (int x = box.x0; x <= box.x1; ++x, slot += kNumSums) {
-        if (!view.reached(int64_t{y} * view.tile_columns + x, first + k, e.z())) continue;
-        touched = true;
-        for (int j = 0; j < kNumSums; ++j) lanes[j][k] += slot[j];
-      }
-    }
-  }
-  if (!touched) return;
-  Vec sums[kNumSums];
-  for (int j = 0; j < kNumSums; ++j) sums[j] = load(lanes[j]);
-  const GaussianLanes g = load_gaussians(scene, first, n);
-  const Projection p = project(g, view.camera, constants.dilation_px2);
-  const GaussianGradients d = project_backward(g, view.camera, p, sums);
-  for (int k = 0; k < n; ++k) {
-    const int64_t i = first + k;
-    if (view.ellipses[i].x1 < view.ellipses[i].x0) continue;
-    for (int j = 0; j < 3; ++j) {
-      gradients.means[3 * i + j] += d.mean[j][k];
-      gradients.scales[3 * i + j] += d.scale[j][k];
-      gradients.colours[3 * i + j] += d.colour[j][k];
-    }
-    for (int j = 0; j < 4; ++j) gradients.quats[4 * i + j] += d.quat[j][k];
-    gradients.opacities[i] += d.opacity[k];
-  }
-}
-
-// The part of the gradients that belongs to one view.
-SplatGradients gradients_of(const SplatGradients& all, const SplatBatch& batch, int64_t view) {
-  const int64_t first = view / batch.views * batch.count;
-  const int64_t first_colour = batch.colours_for_each_view ? view * batch.count : first;
-  return {all.means + 3 * first, all.quats + 4 * first, all.scales + 3 * first, all.opacities + first,
-          all.colours + 3 * first_colour};
+  const uint64_t* hits = view.hits.data() + view.tile_begin[t];
+  TileLight<CotangentBlock<kCount>> light(tile, result.width, result.height);
+  read(tile, light);
+  composite_backward(view.ellipses.data(), begin, end, tile, limits, source, hits, light, slot_of);
 }
 
 // Views `first` to `last`, whose slots begin at `slot_begin`.
-void backward_views(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants,
-                    const SplatImages& results, const SplatImages& cotangents, const SplatGradients& gradients,
-                    int64_t first, int64_t last, const std::vector<int64_t>& slot_begin) {
-  const std::vector<BinnedView>& views = handle.views;
-  const Thresholds limits = thresholds_of(constants);
-  const Buffer<float> slots(slot_begin.back());
-  const int64_t tiles = views[first].tiles();
-  parallel_for((last - first) * tiles, batch.threads, [&](int64_t item) {
-    const int64_t v = first + item / tiles;
-    backward_tile(views[v], item % tiles, limits, layers_of(results, batch, v), layers_of(cotangents, batch, v),
-                  slots.data() + slot_begin[v - first]);
-  });
-  const int64_t items = (batch.count + kBackwardItem - 1) / kBackwardItem;
-  const int64_t first_scene = first / batch.views, last_scene = (last - 1) / batch.views;
-  parallel_for((last_scene - first_scene + 1) * items, batch.threads, [&](int64_t item) {
-    const int64_t scene = first_scene + item / items, begin = item % items * kBackwardItem;
-    const int64_t end = std::min(batch.count, begin + kBackwardItem);
-    const int64_t from = std::max(first, scene * batch.views), to = std::min(last, (scene + 1) * batch.views);
-    for (int64_t v = from; v < to; ++v) {  // always in this order: sums do not depend on the threads
-      for (int64_t i = begin; i < end; i += kLanes) {
-        gather(scene_view(batch, v), constants, views[v], i, static_cast<int>(std::min<int64_t>(kLanes, end - i)),
-               slots.data() + slot_begin[v - first], gradients_of(gradients, batch, v));
+class BackwardPass {
+ public:
+  BackwardPass(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants,
+               const SplatImages& results, const SplatImages& cotangents, const SplatGradients& gradients,
+               int64_t first, int64_t last, const std::vector<int64_t>& slot_begin)
+      : views_(handle.views.data()),
+        batch_(batch),
+        constants_(constants),
+        results_(results),
+        cotangents_(cotangents),
+        gradients_(gradients),
+        first_(first),
+        last_(last),
+        slot_begin_(slot_begin),
+        slots_(slot_begin.back()) {
+    run_layers();
+    if (!cotangents.features) return;
+    for (int64_t channel = 0; channel < batch.channels; channel += kValues) run_features(channel);
+  }
+
+ private:
+  void run_layers() {
+    for_each_tile([&](int64_t v, int64_t t, const Layers& result, const Layers& cotangent, float* slots) {
+      const Thresholds limits = thresholds_of(constants_);
+      const auto read = [&](const Tile& tile, auto& light) { read_cotangents(tile, result, cotangent, light); };
+      if (cotangent.depth) {
+        backward_tile<4>(views_[v], t, limits, result, OwnValues{}, slots, read);
+      } else {
+        backward_tile<3>(views_[v], t, limits, result, OwnValues{}, slots, read);
       }
-    }
-  });
-}
+    });
+    gather_all({gradients_.colours, 3, 3, batch_.colours_for_each_view != 0, true}, false);
+  }
+
+  void run_features(int64_t channel) {
+    for_each_tile([&](int64_t v, int64_t t, const Layers& result, const Layers& cotangent, float* slots) {
+      const auto read = [&](const Tile& tile, auto& light) {
+        read_feature_cotangents(tile, static_cast<int>(channel), result, cotangent, light);
+      };
+      const FeatureValues source = features_of(batch_, v, channel);
+      backward_tile<4>(views_[v], t, thresholds_of(constants_), result, source, slots, read);
+    });
+    const int count = static_cast<int>(std::min<int64_t>(kValues, batch_.channels - channel));
+    const bool for_each_view = batch_.features_for_each_view != 0;
+    gather_all({gradients_.features + channel, batch_.channels, count, for_each_view, false}, true);
+  }
+
+  template <class Body>
+  void for_each_tile(Body body) {
+    const int64_t tiles = views_[first_].tiles();
+    parallel_for((last_ - first_) * tiles, batch_.threads, [&](int64_t item) {
+      const int64_t v = first_ + item / tiles;
+      body(v, item % tiles, layers_of(results_, batch_, v), layers_of(cotangents_, batch_, v),
+           slots_.data() + slot_begin_[v - first_]);
+    });
+  }
+
+  void gather_all(const ValueGradients& values, bool add) {
+    const int64_t items = (batch_.count + kBackwardItem - 1) / kBackwardItem;
+    const int64_t first_scene = first_ / batch_.views, last_scene = (last_ - 1) / batch_.views;
+    parallel_for((last_scene - first_scene + 1) * items, batch_.threads, [&](int64_t item) {
+      const int64_t scene = first_scene + item / items, begin = item % items * kBackwardItem;
+      const int64_t from = std::max(first_, scene * batch_.views), to = std::min(last_, (scene + 1) * batch_.views);
+      const SlotRange range{from, to, slots_.data(), slot_begin_.data() + (from - first_)};
+      for (int64_t i = begin; i < std::min(batch_.count, begin + kBackwardItem); i += kLanes) {
+        const int n = static_cast<int>(std::min<int64_t>(kLanes, batch_.count - i));
+        gather(batch_, constants_, views_, range, i, n, values, gradients_, add);
+      }
+    });
+  }
+
+  const BinnedView* views_;
+  const SplatBatch& batch_;
+  const SplatConstants& constants_;
+  const SplatImages &results_, &cotangents_;
+  const SplatGradients& gradients_;
+  int64_t first_, last_;
+  const std::vector<int64_t>& slot_begin_;
+  Buffer<float> slots_;
+};
 
 void backward(const Handle& handle, const SplatBatch& batch, const SplatConstants& constants,
               const SplatImages& results, const SplatImages& cotangents, const SplatGradients& gradients) {
@@ -175,7 +205,7 @@ void backward(const Handle& handle, const SplatBatch& batch, const SplatConstant
       if (last > first && end * static_cast<int64_t>(sizeof(float)) > kSlotBytes) break;
       slot_begin.push_back(end);
     }
-    backward_views(handle, batch, constants, results, cotangents, gradients, first, last, slot_begin);
+    BackwardPass(handle, batch, constants, results, cotangents, gradients, first, last, slot_begin);
   }
 }
 

@@ -29,8 +29,8 @@ struct alignas(64) Ellipse {
 };
 
 struct Layers {  // one view
-  float *image, *alpha, *depth;
-  int width, height;
+  float *image, *alpha, *depth, *features;
+  int channels, width, height;
   int64_t plane() const { return int64_t{1} * width * height; }
 };
 
@@ -79,7 +79,6 @@ struct Place {
     }
   }
   Vec read(const float* plane) const {
-    if (!plane) return Vec{};
     if (whole()) return load_rows(plane + pixel, width);
     alignas(64) float lanes[kLanes] = {};  // 0 outside the image
     for_each([&](int lane, int64_t at) { lanes[lane] = plane[at]; });
@@ -153,6 +152,7 @@ struct TileLight {
 
   TileLight(const Tile& tile, int width, int height) {
     for (int b = 0; b < kBlocks; ++b) {
+      blocks[b] = Block{};
       blocks[b].T = splat(1.0f);
       live[b] = Place(tile, b, width, height).inside();
       alive |= uint64_t{any(live[b])} << b;
@@ -175,12 +175,12 @@ struct ShownBlock {
   Vec T, sums[kValues];  // of weight times value
 };
 
-// Composites a list of Gaussians. Returns the end of what it looked at: once every pixel is full, the rest is left alone.
+// Composites a list of Gaussians. Returns the end of what it looked at: once every pixel is full, the rest is left
+// alone.
 // `hits` notes for each Gaussian in which blocks it was seen; it may be null.
 template <class Source>
 const uint32_t* composite(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
                           const Thresholds& limits, Source source, uint64_t* hits, TileLight<ShownBlock>& light) {
-  for (int b = 0; b < kBlocks; ++b) std::fill_n(light.blocks[b].sums, kValues, Vec{});
   const uint32_t* it = begin;
   for (; it < end && light.alive; ++it) {
     __builtin_prefetch(&ellipses[it[it + 8 < end ? 8 : 0]]);
@@ -207,16 +207,37 @@ const uint32_t* composite(const Ellipse* ellipses, const uint32_t* begin, const 
   return it;
 }
 
+// Calls body(block, its place) for the blocks that are at least partly inside the image.
+template <class Body>
+inline void for_each_block(const Tile& tile, const Layers& layers, Body body) {
+  for (int b = 0; b < kBlocks; ++b) {
+    const Place place(tile, b, layers.width, layers.height);
+    if (!place.empty()) body(b, place);
+  }
+}
+
+// One plane after another: side by side, the planes of an image whose size is a power of two drive each other out of the
+// cache.
 inline void write_layers(const TileLight<ShownBlock>& light, const Tile& tile, const float* background,
                          const Layers& out) {
-  for (int b = 0; b < kBlocks; ++b) {
-    const Place place(tile, b, out.width, out.height);
-    if (place.empty()) continue;
-    const ShownBlock& block = light.blocks[b];
-    for (int k = 0; k < 3; ++k) place.write(out.image + k * out.plane(), block.sums[k] + block.T * background[k]);
-    const Vec alpha = 1.0f - block.T;
-    place.write(out.alpha, alpha);
-    place.write(out.depth, where(less(Vec{}, alpha), block.sums[3] / alpha));
+  for (int k = 0; k < 3; ++k) {
+    float* plane = out.image + k * out.plane();
+    for_each_block(tile, out, [&](int b, const Place& place) {
+      place.write(plane, light.blocks[b].sums[k] + light.blocks[b].T * background[k]);
+    });
+  }
+  for_each_block(tile, out, [&](int b, const Place& place) { place.write(out.alpha, 1.0f - light.blocks[b].T); });
+  for_each_block(tile, out, [&](int b, const Place& place) {
+    const Vec alpha = 1.0f - light.blocks[b].T;
+    place.write(out.depth, where(less(Vec{}, alpha), light.blocks[b].sums[3] / alpha));
+  });
+}
+
+// The features from `channel` on.
+inline void write_features(const TileLight<ShownBlock>& light, const Tile& tile, int channel, const Layers& out) {
+  for (int k = 0; k < kValues && channel + k < out.channels; ++k) {
+    float* plane = out.features + (channel + k) * out.plane();
+    for_each_block(tile, out, [&](int b, const Place& place) { place.write(plane, light.blocks[b].sums[k]); });
   }
 }
 
@@ -226,20 +247,25 @@ struct CotangentBlock {
   Vec T, rest, d[kCount];
 };
 
+// Reads cotangents into d[k] and adds to `rest` what the results contribute.
+template <int kCount>
+void read_plane(const Place& place, int k, const float* cotangent, const float* result, CotangentBlock<kCount>& block) {
+  block.d[k] = place.read(cotangent);
+  block.rest += block.d[k] * place.read(result);
+}
+
 // kCount is 3, or 4 when the depth has a cotangent.
 template <int kCount>
 void read_cotangents(const Tile& tile, const Layers& result, const Layers& cotangent,
                      TileLight<CotangentBlock<kCount>>& light) {
-  for (int b = 0; b < kBlocks; ++b) {
-    const Place place(tile, b, result.width, result.height);
+  const int64_t plane = result.plane();
+  for_each_block(tile, result, [&](int b, const Place& place) {
     CotangentBlock<kCount>& block = light.blocks[b];
-    const Vec alpha = place.read(result.alpha);
-    Vec d_alpha = place.read(cotangent.alpha);
-    block.rest = Vec{};
-    for (int k = 0; k < 3; ++k) {
-      block.d[k] = cotangent.image ? place.read(cotangent.image + k * result.plane()) : Vec{};
-      block.rest += block.d[k] * place.read(result.image + k * result.plane());
+    for (int k = 0; k < 3 && cotangent.image; ++k) {
+      read_plane(place, k, cotangent.image + k * plane, result.image + k * plane, block);
     }
+    const Vec alpha = place.read(result.alpha);
+    Vec d_alpha = cotangent.alpha ? place.read(cotangent.alpha) : Vec{};
     if constexpr (kCount == 4) {  // depth = sum(weight z) / alpha
       const Vec d_mean = place.read(cotangent.depth), mean = place.read(result.depth);
       block.d[3] = where(less(Vec{}, alpha), d_mean / alpha);
@@ -247,7 +273,19 @@ void read_cotangents(const Tile& tile, const Layers& result, const Layers& cotan
       block.rest += d_mean * mean;
     }
     block.rest -= (1.0f - alpha) * d_alpha;
-  }
+  });
+}
+
+// Features are blended over nothing, so that what alpha leaves contributes nothing.
+inline void read_feature_cotangents(const Tile& tile, int channel, const Layers& result, const Layers& cotangent,
+                                    TileLight<CotangentBlock<kValues>>& light) {
+  const int count = std::min(kValues, result.channels - channel);
+  for_each_block(tile, result, [&](int b, const Place& place) {
+    for (int k = 0; k < count; ++k) {
+      const int64_t plane = (channel + k) * result.plane();
+      read_plane(place, k, cotangent.features + plane, result.features + plane, light.blocks[b]);
+    }
+  });
 }
 
 // Walks a list front to back once more. With C_i the cotangent of what Gaussian i shows and rest_i what the Gaussians
