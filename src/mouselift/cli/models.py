@@ -22,7 +22,12 @@ def reconstruct(
     mask: Path | None = None,
     box: str | None = None,
     sample: Path | None = None,
-    input_views: str = "0",
+    recording: Path | None = None,
+    frame: int | None = None,
+    frames: str | None = None,
+    calibration: Path | None = None,
+    input_views: str | None = None,
+    units: Literal["scene", "mm"] = "scene",
     unseen: Literal["body", "generator"] = "body",
     steps: int | None = None,
     guidance: float | None = None,
@@ -36,7 +41,7 @@ def reconstruct(
     pose: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Turn one picture of a mouse (or calibrated views of a dataset sample) into a 3D Gaussian model.
+    """Turn one picture of a mouse, or calibrated views of one instant, into a 3D Gaussian model.
 
     Args:
         picture: The picture; its alpha is the mask when it has any, else a network finds the animal.
@@ -44,8 +49,14 @@ def reconstruct(
         mask: Grey picture of the same size, white on the animal.
         box: x0,y0,x1,y1 in pixels: where the animal is, when the network needs help.
         sample: Instead of a picture: a sample folder of a dataset, with its cameras.
-        input_views: Which views of the sample to use, as in 0,2,4; one goes the way of a picture, several go
-            straight to GS-LRM.
+        recording: Instead of a picture: a calibrated recording with masks (folder or recording.yaml).
+        frame: Which of its instants.
+        frames: Several of its instants, first:end:every as in 0:300:30; the results get folders of their own, and a
+            film.
+        calibration: The calibration file, where the recording holds none or several.
+        input_views: Which views to use, as in 0,2,4, cameras of a recording counted by azimuth; one goes the way of a
+            picture, several go straight to GS-LRM. The first of a sample or all of a recording when not given.
+        units: Of gaussians.ply: the scene's, or mm of the rig's world.
         unseen: Where the sides that one picture does not show come from: the fitted body of a mouse, or the generator.
         steps: Generator steps: 1 to 50, or 1 to 1000 of latent diffusion; its own number when not given (1 or 50).
         guidance: Of latent diffusion; 3 when not given, 1 is none.
@@ -66,10 +77,14 @@ def reconstruct(
     from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
     from mouselift.reconstruct import reconstruct as reconstruct_picture
 
-    if (picture is None) == (sample is None):
+    sources = {"a picture": picture, "--sample": sample, "--recording": recording}
+    named = [name for name, value in sources.items() if value is not None]
+    if len(named) != 1:
         raise InputError(
-            "expected either a picture or --sample FOLDER, found " + ("neither" if picture is None else "both")
+            f"expected one of a picture, --sample and --recording, found {' and '.join(named) or 'none of them'}"
         )
+    if units == "mm" and picture is not None:
+        raise InputError("expected --units mm with --sample or --recording, found a picture, which has no calibration")
     check_output(out, overwrite)
     config = ReconstructConfig(
         unseen=unseen,
@@ -82,13 +97,19 @@ def reconstruct(
         device=device,
     )
     models = load_models(gslrm, generator, pose) if any((gslrm, generator, pose)) else None
+    if recording is not None:
+        from mouselift.cli.rig import reconstruct_recording
+
+        wanted = (frame, frames, None if input_views is None else parse_views(input_views))
+        reconstruct_recording(recording, calibration, wanted, out, units=units, config=config, models=models)
+        return
     if sample is not None:
-        result = reconstruct_sample(read_sample(sample), parse_views(input_views), config=config, models=models)
+        result = reconstruct_sample(read_sample(sample), parse_views(input_views or "0"), config=config, models=models)
     else:
-        assert picture is not None  # one of the two is given
+        assert picture is not None  # one of the three is given
         window = None if box is None else parse_box(box)
         result = reconstruct_picture(picture, mask=mask, box=window, config=config, models=models)
-    _report(write_result(result, out), out)
+    report(write_result(result, out, units=units), out)
 
 
 @app.command
@@ -142,7 +163,7 @@ def refine(
     models = None if gslrm is None else load_models(gslrm)
     result = optimise_sample(read, chosen, config=config, models=models, progress=True)
     left_out = compare_left_out(read, chosen, {"refine": result.gaussians})
-    _report(write_result(result, out, left_out), out)
+    report(write_result(result, out, left_out), out)
 
 
 @app.command
@@ -159,7 +180,7 @@ def demo(out: Out = Path("demo_out"), overwrite: bool = True) -> None:
 
 @app.command
 def train(
-    model: Positional[Literal["gslrm", "generator", "pose"]],
+    model: Positional[Literal["gslrm", "generator", "pose", "mvunet"]],
     /,
     overrides: Positional[tuple[str, ...]] = (),
     *,
@@ -193,7 +214,8 @@ def parse_views(text: str) -> list[int]:
         raise InputError(f"expected numbers of views as in 0,2,4, found {text!r}") from None
 
 
-def _report(summary: Mapping[str, Any], out: Path) -> None:
+def report(summary: Mapping[str, Any], out: Path) -> None:
+    """Say what a reconstruction's summary holds."""
     lines = [f"{summary['num_gaussians']:,} Gaussians in {summary['total_s']:.1f} s"]
     lines += [f"  {seconds:7.2f} s  {stage}" for stage, seconds in summary["timings_s"].items()]
     for view, ways in summary.get("left_out", {}).items():

@@ -22,6 +22,7 @@ from mouselift.train.generator_task import GeneratorTask, GeneratorTaskConfig
 from mouselift.train.gslrm_task import GSLRMTask, GSLRMTaskConfig
 from mouselift.train.loop import train
 from mouselift.train.memory import fitted
+from mouselift.train.mvunet_task import MVUNetConfig, MVUNetTask, MVUNetTaskConfig
 from mouselift.train.pose_task import PoseTask, PoseTaskConfig
 from mouselift.train.run_config import RunConfig
 from mouselift.train.task import Task
@@ -29,7 +30,7 @@ from mouselift.train.task import Task
 LIKE_RECONSTRUCTION = 7  # context views: a photograph and the six rig views around it
 STATISTICS_SAMPLES = 400  # from which the pose codes are scaled
 
-ModelName = Literal["gslrm", "generator", "pose"]
+ModelName = Literal["gslrm", "generator", "pose", "mvunet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,15 @@ class PoseTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MVUNetTraining:
+    """FaceLift's multi-view diffusion: where it starts, what it learns from, how long."""
+
+    model: MVUNetConfig = field(default_factory=MVUNetConfig)
+    task: MVUNetTaskConfig = field(default_factory=MVUNetTaskConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that `mouselift train` reads; a run uses `data` and the section of its model."""
 
@@ -78,6 +88,7 @@ class TrainConfig:
     gslrm: GSLRMTraining = field(default_factory=GSLRMTraining)
     generator: GeneratorTraining = field(default_factory=GeneratorTraining)
     pose: PoseTraining = field(default_factory=PoseTraining)
+    mvunet: MVUNetTraining = field(default_factory=MVUNetTraining)
 
 
 def build_task(name: ModelName, config: TrainConfig) -> Task:
@@ -89,6 +100,8 @@ def build_task(name: ModelName, config: TrainConfig) -> Task:
             task = GSLRMTask(config.gslrm.model, config.gslrm.task, bf16=section.run.bf16)
         elif name == "generator":
             task = GeneratorTask(config.generator.model, config.generator.task, bf16=section.run.bf16)
+        elif name == "mvunet":
+            task = MVUNetTask(config.mvunet.model, config.mvunet.task, bf16=section.run.bf16)
         else:
             task = PoseTask(config.pose.model, config.pose.task, bf16=section.run.bf16)
     if section.run.initial_weights is not None:
@@ -108,12 +121,13 @@ def fit_to_memory(name: ModelName, config: TrainConfig, dataset: MouseDataset) -
     if name != "gslrm":
         raise InputError(f"{name}.run.memory_gb: expected 0 for every model but gslrm, found {section.run.memory_gb:g}")
     model, task = config.gslrm.model, config.gslrm.task
-    size_px = dataset[0].views.cameras.width
+    size_px = task.size_px or dataset[0].views.cameras.width
     work = Workload(
         num_views=max(task.max_context, LIKE_RECONSTRUCTION if task.rig_context_share > 0 else 0),
         size_px=model.context_size_px or size_px,
         num_targets=task.num_targets,
         target_px=size_px,
+        perceptual=task.perceptual_weight > 0,
     )
     return replace(config, gslrm=replace(config.gslrm, run=fitted(section.run, model, work, num_processes())))
 
@@ -139,4 +153,7 @@ def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainSta
     task = build_task(name, config)
     if isinstance(task, PoseTask) and section.run.initial_weights is None:
         task.scale_codes([data[i] for i in range(min(STATISTICS_SAMPLES, len(data)))])
-    return train(task, section.run, data, held_out, folder, record)
+    state = train(task, section.run, data, held_out, folder, record)
+    if isinstance(task, MVUNetTask) and state.step == section.run.steps and is_first_process():
+        task.export(folder / "final.safetensors", folder / "pipeckpts")
+    return state

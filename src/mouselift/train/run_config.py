@@ -7,6 +7,7 @@ from typing import Literal
 from mouselift.train.groups import ParameterGroup
 
 Parallel = Literal["none", "ddp", "fsdp"]
+OptimizerName = Literal["adamw", "adamw_8bit"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
@@ -20,6 +21,8 @@ class RunConfig:
     accumulation: int = 4
     """Micro-batches per optimiser step, over all processes together: the global batch is batch_size * accumulation,
     however many processes share it."""
+    optimizer: OptimizerName = "adamw"
+    """adamw, or adamw_8bit on an NVIDIA GPU: moments of a quarter of the size."""
     learning_rate: float = 4e-4
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05

@@ -13,6 +13,7 @@ from mouselift.errors import InputError
 from mouselift.train import distributed
 from mouselift.train.distributed import Processes
 from mouselift.train.groups import describe_groups, parameter_groups
+from mouselift.train.optimizers import make_optimizer
 from mouselift.train.order import SampleStream, micro_generator
 from mouselift.train.run_config import RunConfig, learning_rate
 from mouselift.train.task import Task
@@ -70,7 +71,7 @@ class Learner:
         groups = parameter_groups(  # freezes what is not trained, which DDP must know
             self.model, config.groups, learning_rate=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.optimizer = torch.optim.AdamW(groups, betas=config.betas, fused=True)
+        self.optimizer = make_optimizer(groups, config)
         self._rate_shares = [group["lr"] / config.learning_rate for group in self.optimizer.param_groups]
         if config.parallel == "ddp":
             self._loss = distributed.replicate(self._loss, processes)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from pipeckpts import EMBEDDING, SCHEDULER, SIZE, write_tiny_pipeckpts
+from safetensors.torch import load_file
 
-from mouselift.data.layout import Sample
+from mouselift.config import load_config
+from mouselift.data.layout import Sample, write_dataset, write_sample
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity, Views
 from mouselift.geometry.rigs import orbit
@@ -21,11 +23,14 @@ from mouselift.models.mvunet.unet import RAY_KEY
 from mouselift.train import mvunet_features
 from mouselift.train.mvunet_features import FeatureSource
 from mouselift.train.mvunet_task import MVUNetConfig, MVUNetTask, MVUNetTaskConfig, dropped
+from mouselift.train.run import DataConfig, MVUNetTraining, TrainConfig, run_training
+from mouselift.train.run_config import RunConfig
 
 pytestmark = pytest.mark.skipif(
     not stock.is_available(), reason="the extra `diffusion` is not installed: pip install 'mouselift[diffusion]'"
 )
 CPU = torch.device("cpu")
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +284,58 @@ def test_embedding_is_that_of_the_input_view(folder: Path) -> None:
     shown = sample().views[[4]].over(torch.ones(3)).images
     assert found.embedding.shape == (EMBEDDING,)
     torch.testing.assert_close(found.embedding, embed_pictures(parts, shown)[0])
+
+
+# ---- the run
+
+
+def test_a_run_resumes_bit_for_bit_and_ends_with_a_folder(folder: Path, tmp_path: Path) -> None:
+    names = [f"sample_{i:06d}" for i in range(2)]
+    for index, name in enumerate(names):
+        made = sample(index)
+        write_sample(
+            tmp_path / "data" / name,
+            made.views,
+            sample_id=name,
+            frame_index=index,
+            scene_from_world=made.scene_from_world,
+        )
+    write_dataset(tmp_path / "data", {"train": names[:1], "val": names[1:]}, {})
+    run = RunConfig(
+        steps=2,
+        accumulation=1,
+        warmup_steps=1,
+        final_rate_share=1.0,
+        log_every=1,
+        validate_every=2,
+        validation_samples=1,
+        skip_norm=1e6,
+        bf16=False,
+        workers=0,
+        trackers=(),
+    )
+    config = TrainConfig(
+        data=DataConfig(root=str(tmp_path / "data")),
+        mvunet=MVUNetTraining(
+            model=MVUNetConfig(pipeckpts=str(folder)),
+            task=MVUNetTaskConfig(num_views=2, validation_steps=1, features=str(tmp_path / "features")),
+            run=run,
+        ),
+    )
+    first = replace(config, mvunet=replace(config.mvunet, run=replace(run, steps=1)))
+    assert run_training("mvunet", config, tmp_path / "undisturbed").skipped == 0
+    run_training("mvunet", first, tmp_path / "halves")
+    run_training("mvunet", config, tmp_path / "halves")
+    undisturbed, halves = (load_file(tmp_path / n / "final.safetensors") for n in ("undisturbed", "halves"))
+    assert all(torch.equal(halves[key], value) for key, value in undisturbed.items())
+    trained = load_pipeckpts(tmp_path / "halves" / "pipeckpts")
+    assert torch.equal(trained.unet.state_dict()[RAY_KEY], undisturbed[RAY_KEY])
+    assert not torch.equal(
+        trained.unet.state_dict()["conv_out.weight"], load_pipeckpts(folder).unet.state_dict()["conv_out.weight"]
+    )
+
+
+def test_the_shipped_configuration_is_read() -> None:
+    config = load_config(TrainConfig, REPOSITORY / "configs" / "mvunet.yaml").mvunet
+    assert config.model.rig == RigConfig(elevation_deg=20.0, fov_deg=30.0)
+    assert config.run.accumulation * config.run.batch_size == 128  # upstream's objects in a step
