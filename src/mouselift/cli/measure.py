@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from mouselift.cli.app import Out, app
 from mouselift.errors import InputError
@@ -12,6 +12,7 @@ from mouselift.errors import InputError
 if TYPE_CHECKING:  # torch is imported only when a command runs
     from mouselift.perceptual import Perceptual
 
+EXIT_FAILED = 1  # the test ran, and its verdict is FAIL
 GSLRM = Annotated[Path | None, arg(aliases=["--weights"])]
 
 
@@ -108,3 +109,44 @@ def _perceptual(name: str) -> "Perceptual | None":
             raise
         sys.stderr.write(f"no perceptual distance is measured: {error}\n")
         return None
+
+
+@app.command
+def overfit(
+    dataset: Path,
+    out: Out,
+    overrides: Positional[tuple[str, ...]] = (),
+    config: Path = Path("configs/overfit.yaml"),
+    samples: int = 10,
+    overwrite: bool = False,
+) -> None:
+    """Train GS-LRM on a few samples until it reproduces them: can this dataset be learnt at all?
+
+    Args:
+        dataset: Its training split is used; its last camera is left out (left_out).
+        out: Folder for verdict.json, report.html, curve.csv, pictures.png and the weights.
+        overrides: key=value for the configuration, as in size_px=128 steps=10000 model.width=384.
+        config: YAML of an OverfitConfig.
+        samples: How many, spread evenly over the training split.
+        overwrite: Replace an output folder that has something in it.
+    """
+    from mouselift.config import load_config
+    from mouselift.data.layout import list_samples, read_sample
+    from mouselift.evaluate.index import spread
+    from mouselift.export.overfit_report import write_overfit
+    from mouselift.export.result import check_output
+    from mouselift.overfit import OverfitConfig
+    from mouselift.overfit import overfit as overfit_samples
+
+    check_output(out, overwrite)
+    if samples < 1:
+        raise InputError(f"expected at least one sample, found {samples}")
+    settings = load_config(OverfitConfig, config, overrides)
+    read = [read_sample(folder) for folder in spread(list_samples(dataset, "train"), samples)]
+    done = overfit_samples(read, settings)
+    summary = write_overfit(done, [sample.sample_id for sample in read], out, str(dataset))
+    lines = [f"{summary['verdict']} after {summary['steps']:,} steps in {summary['seconds'] / 60:.1f} min"]
+    lines += [f"  {reason}" for reason in done.verdict.reasons]
+    sys.stdout.write("\n".join([*lines, f"report: {out / 'report.html'}"]) + "\n")
+    if not done.verdict.passed:
+        sys.exit(EXIT_FAILED)

@@ -15,7 +15,7 @@ from mouselift.geometry import Gaussians, Views
 from mouselift.geometry.picture_frame import half_widths
 from mouselift.render import render
 
-Pictures = tuple[Float[Tensor, "v 3 h w"], Float[Tensor, "v 1 h w"]]
+Pictures = tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1 h w"]]
 
 
 def blank(truth: Views) -> Pictures:

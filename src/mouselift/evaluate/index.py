@@ -78,7 +78,7 @@ def make_index(
     cases = []
     for split in splits:
         folders = list_samples(root, split)
-        for number, folder in enumerate(_spread(folders, limit)):
+        for number, folder in enumerate(spread(folders, limit)):
             views = read_sample(folder).views
             names = views.cameras.names
             given, compared = _choose(views.cameras, *split_rig_and_free(views), max(counts), number, folder)
@@ -176,7 +176,8 @@ def _farthest_first(cameras: Cameras, candidates: Sequence[int], start: int) -> 
     return order
 
 
-def _spread(folders: Sequence[Path], limit: int | None) -> list[Path]:
+def spread(folders: Sequence[Path], limit: int | None) -> list[Path]:
+    """At most so many, spread evenly, the first and the last among them; all without a limit."""
     if limit is None or limit >= len(folders):
         return list(folders)
     return [folders[k] for k in torch.linspace(0, len(folders) - 1, limit).round().long().tolist()]

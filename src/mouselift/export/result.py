@@ -16,15 +16,19 @@ from mouselift.body.skeleton import KEYPOINTS
 from mouselift.errors import InputError
 from mouselift.export.film import turntable_frames, write_film
 from mouselift.export.picture import contact_sheet, write_png
-from mouselift.export.ply import write_ply
+from mouselift.export.ply import Units, write_ply
 from mouselift.export.viewer_html import write_viewer_html
-from mouselift.geometry import Views
+from mouselift.geometry import Gaussians, Views
 from mouselift.optimise import LeftOut
 from mouselift.reconstruct import Reconstruction
 from mouselift.render import render
 
 FILM_FRAMES, FILM_FPS, FILM_SIZE_PX = 72, 24, 512
 WHITE = (1.0, 1.0, 1.0)
+FRAMES: dict[Units, str] = {
+    "scene": "scene units, +Z up, the animal near the origin",
+    "mm": "mm, the world of the rig's calibration",
+}
 
 
 def check_output(out: Path, overwrite: bool) -> None:
@@ -44,13 +48,29 @@ def check_output(out: Path, overwrite: bool) -> None:
         raise InputError(f"expected permission to write {out}, found none in {place}")
 
 
-def write_result(result: Reconstruction, out: Path, left_out: LeftOut | None = None) -> dict[str, Any]:
+def in_units(result: Reconstruction, units: Units) -> Gaussians:
+    """The Gaussians in scene units, or in mm of the rig's world.
+
+    Raises:
+        InputError: mm are asked for, and nothing says where the scene lies in the world.
+    """
+    if units == "scene":
+        return result.gaussians
+    if result.scene_from_world is None:
+        raise InputError("expected views of a calibrated rig for units in mm, found a picture without calibration")
+    return result.gaussians.transformed(result.scene_from_world.inverse())
+
+
+def write_result(
+    result: Reconstruction, out: Path, left_out: LeftOut | None = None, *, units: Units = "scene"
+) -> dict[str, Any]:
     """Write every file of a reconstruction.
 
     Args:
         result: What was reconstructed.
         out: The folder, replaced if it exists (`check_output` is the guard).
         left_out: Views that were not given: their figures go into the summary, their pictures into left_out.png.
+        units: Of gaussians.ply.
 
     Returns:
         What `summary.json` holds.
@@ -62,7 +82,8 @@ def write_result(result: Reconstruction, out: Path, left_out: LeftOut | None = N
 
     with atomic_folder(out) as folder:
         started = perf_counter()
-        write_ply(result.gaussians, folder / "gaussians.ply", scene_from_world=result.scene_from_world)
+        placed = in_units(result, units)
+        write_ply(placed, folder / "gaussians.ply", units=units, scene_from_world=result.scene_from_world)
         timed("write gaussians.ply", started)
         started = perf_counter()
         contact_sheet(_rows(result), folder / "views.png")
@@ -84,7 +105,7 @@ def write_result(result: Reconstruction, out: Path, left_out: LeftOut | None = N
             "num_gaussians": len(result.gaussians),
             "num_input_views": result.num_inputs,
             "num_context_views": len(result.context.cameras),
-            "frame": "scene units, +Z up, the animal near the origin",
+            "frame": FRAMES[units],
             **_keypoints(result),
             **({} if left_out is None else {"left_out": _left_out_figures(left_out)}),
             "timings_s": {name: round(seconds, 3) for name, seconds in timings.items()},
