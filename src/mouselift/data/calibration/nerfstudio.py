@@ -48,7 +48,11 @@ def read_nerfstudio(path: Path, *, mm_per_unit: float = 1.0) -> Calibration:
     Raises:
         InputError: It is no such file, a frame lacks a value, or its camera model is not held (fisheye and others).
     """
-    content = mapping(load_json(path), f"{path}")
+    return from_transforms(mapping(load_json(path), f"{path}"), path, mm_per_unit=mm_per_unit)
+
+
+def from_transforms(content: Mapping[str, Any], path: Path, *, mm_per_unit: float = 1.0) -> Calibration:
+    """As `read_nerfstudio`, from the file's content; `path` names it in messages."""
     frames = content.get("frames")
     if not isinstance(frames, list):
         raise InputError(f"{path}: expected a list frames, found {', '.join(content) or 'nothing'}")
