@@ -9,7 +9,7 @@ import torch
 from pipeckpts import EMBEDDING, TOKENS, UNET, WIDTH
 
 from mouselift.errors import InputError
-from mouselift.models.mvunet import stock
+from mouselift.models.mvunet import attention, stock
 from mouselift.models.mvunet.lora import add_low_rank, merged
 from mouselift.models.mvunet.unet import (
     FACELIFT_UNET,
@@ -121,6 +121,22 @@ def test_published_weights_fit_a_posed_network(tiny: torch.nn.Module) -> None:
     assert set(posed.state_dict()) - set(tiny.state_dict()) == {RAY_KEY}
     posed.load_state_dict(fit_state(tiny.state_dict(), posed), strict=True)
     assert not posed.state_dict()[RAY_KEY].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sparse", [True, False])
+def test_attention_has_the_shape_that_fused_kernels_take(sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four dimensions: with five, torch on a GPU would keep the whole matrix of weights, gigabytes of it."""
+    seen, attend = set(), attention.F.scaled_dot_product_attention
+
+    def watch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        seen.update(t.ndim for t in (q, k, v))
+        return attend(q, k, v)
+
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", watch)
+    latents, time, text, image = inputs(views=2)
+    predict(build_unet({**UNET, "sparse_mv_attention": sparse}).eval(), latents, time, text, image)
+    assert seen == {4}
 
 
 def test_gradient_checkpointing_keeps_the_views_together(tiny: torch.nn.Module) -> None:

@@ -44,10 +44,8 @@ class MultiViewAttention:
             rearrange(project(tokens), "(b v) l (h d) -> b v h l d", v=num_views, h=attn.heads)
             for project, tokens in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
         )
-        if not own:
-            seen = F.scaled_dot_product_attention(q, k, v)
-        else:
-            seen = _sparse(q, k, v) if self.sparse else _dense(q, k, v)
+        across = _sparse if self.sparse else _dense
+        seen = across(q, k, v) if own else _attend(q, k, v)
         return attn.to_out[1](attn.to_out[0](rearrange(seen, "b v h l d -> (b v) l (h d)")))
 
 
@@ -60,16 +58,23 @@ def _sparse(
     q: Float[Tensor, "b v h l d"], k: Float[Tensor, "b v h l d"], v: Float[Tensor, "b v h l d"]
 ) -> Float[Tensor, "b v h l d"]:
     """View 0 sees itself (to see itself twice is the same); every other view sees view 0 and itself."""
-    first = F.scaled_dot_product_attention(q[:, :1], k[:, :1], v[:, :1])
+    first = _attend(q[:, :1], k[:, :1], v[:, :1])
     if q.shape[1] == 1:
         return first
     keys, values = (torch.cat([t[:, :1].expand_as(t[:, 1:]), t[:, 1:]], dim=-2) for t in (k, v))
-    return torch.cat([first, F.scaled_dot_product_attention(q[:, 1:], keys, values)], dim=1)
+    return torch.cat([first, _attend(q[:, 1:], keys, values)], dim=1)
 
 
 def _dense(
     q: Float[Tensor, "b v h l d"], k: Float[Tensor, "b v h l d"], v: Float[Tensor, "b v h l d"]
 ) -> Float[Tensor, "b v h l d"]:
-    queries, keys, values = (rearrange(t, "b v h l d -> b h (v l) d") for t in (q, k, v))
-    seen = F.scaled_dot_product_attention(queries, keys, values)
-    return rearrange(seen, "b h (v l) d -> b v h l d", v=q.shape[1])
+    queries, keys, values = (rearrange(t, "b v h l d -> b 1 h (v l) d") for t in (q, k, v))
+    return rearrange(_attend(queries, keys, values), "b 1 h (v l) d -> b v h l d", v=q.shape[1])
+
+
+def _attend(
+    q: Float[Tensor, "b v h l d"], k: Float[Tensor, "b v h m d"], v: Float[Tensor, "b v h m d"]
+) -> Float[Tensor, "b v h l d"]:
+    """Attention of every view apart. With five dimensions torch would not take its fused kernels on a GPU."""
+    queries, keys, values = (t.flatten(0, 1) for t in (q, k, v))
+    return F.scaled_dot_product_attention(queries, keys, values).unflatten(0, tuple(q.shape[:2]))

@@ -91,9 +91,9 @@ class Parts:
         """All parts on a device, in place for the networks."""
         return replace(
             self,
-            unet=self.unet.to(device, dtype),
-            vae=self.vae.to(device, dtype),
-            image_encoder=self.image_encoder.to(device, dtype),
+            unet=nn.Module.to(self.unet, device, dtype),  # diffusers' own `to` warns of what does not apply here
+            vae=nn.Module.to(self.vae, device, dtype),
+            image_encoder=nn.Module.to(self.image_encoder, device, dtype),
             embedding_mean=self.embedding_mean.to(device),
             embedding_std=self.embedding_std.to(device),
             view_text=self.view_text.to(device),
