@@ -9,7 +9,7 @@ import torch
 import mouselift
 from mouselift.atomic import atomic_path
 from mouselift.config import to_dict, to_yaml
-from mouselift.data.dataset import MouseDataset
+from mouselift.data.dataset import DataRoot, MouseDataset
 from mouselift.errors import InputError
 from mouselift.models.checkpoint_io import load_into
 from mouselift.models.generator import GeneratorConfig
@@ -38,6 +38,8 @@ class DataConfig:
     """The dataset."""
 
     root: str = "datasets/synthetic"
+    roots: tuple[DataRoot, ...] = ()
+    """Several datasets with their shares, instead of `root`: [{path: A, share: 3}, {path: B}]."""
     limit: int | None = None
     """Use only the first samples of each split."""
     cache_gb: float = 16.0
@@ -134,7 +136,7 @@ def fit_to_memory(name: ModelName, config: TrainConfig, dataset: MouseDataset) -
 
 def run_training(name: ModelName, config: TrainConfig, folder: Path) -> TrainState:
     """Train one model, in `folder`; goes on from what lies there."""
-    root = Path(config.data.root)
+    root = config.data.roots or Path(config.data.root)
     data = MouseDataset(root, "train", config.data.limit, cache_gb=config.data.cache_gb)
     config = fit_to_memory(name, config, data)
     section = getattr(config, name)

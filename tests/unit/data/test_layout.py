@@ -158,7 +158,7 @@ def test_cached_samples_keep_their_8_bit_pixels_only(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": names}, {})
     data = MouseDataset(tmp_path, "train")
     data[0]
-    pixels, _, sample_of = data._cache[0]
+    pixels, _, sample_of = data._cache[tmp_path / names[0]]
     assert pixels.dtype == torch.uint8
     assert pixels.untyped_storage().nbytes() == 3 * 4 * 12 * 12
     assert "views" not in sample_of.keywords
