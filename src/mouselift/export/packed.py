@@ -3,8 +3,6 @@
 gaussforge runs in a process of its own, with bounded memory, and speaks PLY with us. What it does otherwise than the
 formats' own programs is mended here (found with splat-transform 2.7 as a second reader):
 
-- `.spz` files have RUB axes where PLY files have RDF: Niantic's library and PlayCanvas's programs turn half a circle
-  about x between the two, gaussforge does not.
 - A compressed PLY file has f_rest_* channel-major like any other; gaussforge reads it so, but writes it coefficient by
   coefficient.
 - `.ksplat` ends at SH degree 2; gaussforge would write degree 3, which no viewer reads.
@@ -24,7 +22,7 @@ from mouselift.atomic import atomic_path
 from mouselift.errors import InputError
 from mouselift.export import packed_worker
 from mouselift.export.ply import PlacedGaussians, read_ply_from, write_ply_to
-from mouselift.geometry import Gaussians, Similarity
+from mouselift.geometry import Gaussians
 from mouselift.geometry.sh import sh_degree
 
 Packed = Literal["spz", "sog", "ksplat", "compressed.ply"]
@@ -55,11 +53,9 @@ def write_packed(gaussians: Gaussians, path: Path | str, kind: Packed) -> None:
     if not len(gaussians):
         raise InputError(f"{path}: expected at least one Gaussian to write, found none")
     degree = sh_degree(gaussians.sh.shape[-2])
-    if kind == "spz":
-        if float(gaussians.means.abs().max()) >= SPZ_REACH:
-            raise InputError(f"{path}: expected positions within {SPZ_REACH:g} units, all that .spz can hold")
-        gaussians = _half_turn(gaussians)
-    elif kind == "compressed.ply":
+    if kind == "spz" and float(gaussians.means.abs().max()) >= SPZ_REACH:
+        raise InputError(f"{path}: expected positions within {SPZ_REACH:g} units, all that .spz can hold")
+    if kind == "compressed.ply":
         gaussians = replace(gaussians, sh=_coefficients_as_channels(gaussians.sh))
     elif kind == "ksplat":
         degree = min(degree, MAX_KSPLAT_DEGREE)
@@ -89,7 +85,7 @@ def read_packed(path: Path | str, kind: Packed) -> Gaussians:
             gaussians = read_ply_from(file, path).gaussians
     if not len(gaussians):  # what gaussforge makes of a damaged .spz
         raise InputError(f"{path}: expected a {kind} file with Gaussians, found none, or a damaged file")
-    return _half_turn(gaussians) if kind == "spz" else gaussians
+    return gaussians
 
 
 def _library(path: Path) -> Path:
@@ -116,11 +112,6 @@ def _convert(library: Path, path: Path, source: Path, source_kind: str, target: 
         reason = said[-1] if said and done.returncode == 1 else f"gaussforge ended with status {done.returncode}"
         kind = source_kind if target_kind == "ply" else target_kind
         raise InputError(f"{path}: expected a sound {kind} file of plausible size, found: {reason}")
-
-
-def _half_turn(gaussians: Gaussians) -> Gaussians:
-    """About x: from RDF axes to RUB and back."""
-    return gaussians.transformed(Similarity.from_matrix(torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))))
 
 
 def _coefficients_as_channels(sh: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from mouselift.geometry import Gaussians, Similarity
 from mouselift.geometry.sh import dc_from_rgb
 from mouselift.geometry.transforms import quat_to_rotmat
 
+ELSEWHERE = Path(__file__).parent / "elsewhere"
 PACKED = ("compressed.ply", "spz", "sog", "ksplat")
 needs_gaussforge = pytest.mark.skipif(packed.find_spec("gaussforge") is None, reason="the extra `files` is missing")
 
@@ -96,8 +97,8 @@ def test_degree_3_is_kept_where_the_format_has_it(tmp_path: Path, kind: str, bas
 
 
 @needs_gaussforge
-def test_spz_files_have_rub_axes(tmp_path: Path) -> None:
-    """Niantic's version 3: a gzip of a header, then positions of 24 bits with 12 after the point; y up, z back."""
+def test_spz_files_hold_the_numbers_as_they_are(tmp_path: Path) -> None:
+    """Niantic's version 3: a gzip of a header, then positions of 24 bits with 12 after the point, and so on."""
     written = scene(count=5, degree=1)
     write_gaussians(written, tmp_path / "a.spz")
     data = gzip.decompress((tmp_path / "a.spz").read_bytes())
@@ -106,10 +107,9 @@ def test_spz_files_have_rub_axes(tmp_path: Path) -> None:
     columns = np.frombuffer(data[16 : 16 + 45], "u1").reshape(5, 3, 3).astype(np.int32)
     values = columns @ [1, 1 << 8, 1 << 16]
     positions = np.where(values >= 1 << 23, values - (1 << 24), values) / 4096
-    np.testing.assert_allclose(positions, written.means.numpy() * [1, -1, -1], atol=1.3e-4)
+    np.testing.assert_allclose(positions, written.means.numpy(), atol=1.3e-4)
     sh = (np.frombuffer(data[-45:], "u1").reshape(5, 3, 3).astype(np.float32) - 128) / 128  # coefficient, then channel
-    turned = written.sh[:, 1:].numpy() * np.array([-1, -1, 1])[:, None]  # the bases are -y, z, -x
-    np.testing.assert_allclose(sh, turned, atol=0.04)
+    np.testing.assert_allclose(sh, written.sh[:, 1:].numpy(), atol=0.04)
 
 
 @needs_gaussforge
@@ -164,6 +164,38 @@ def test_ksplat_holds_the_usual_sections(tmp_path: Path) -> None:
     np.testing.assert_allclose(records["floats"][:, 6:], written.quats.numpy(), atol=1e-6)
     np.testing.assert_allclose(records["rgba"][:, :3] / 255, written.rgb.numpy(), atol=0.005)
     np.testing.assert_allclose(records["sh"], written.sh[:, 1:].mT.flatten(1).numpy(), atol=1e-6)
+
+
+# ---- files by other programs, in tests/unit/export/elsewhere, from the Gaussians of six.ply
+
+
+def elsewhere(name: str) -> tuple[Gaussians, Gaussians]:
+    """What such a file holds, and what it was made from, in the same order."""
+    original = read_gaussians(ELSEWHERE / "six.ply")
+    return matched(read_gaussians(ELSEWHERE / name), original), original
+
+
+@pytest.mark.parametrize("name", ["gsply.ply", "splat_transform.ply"])
+def test_ply_files_of_others_are_read(name: str) -> None:
+    """By gsply 0.4.6 and splat-transform 3.7, of degree 3; with other orders of properties."""
+    found, original = elsewhere(name)
+    assert found.sh.shape == (6, 16, 3)
+    for field, values in vars(original).items():
+        torch.testing.assert_close(getattr(found, field), values, atol=1e-6, rtol=0)
+
+
+@needs_gaussforge
+@pytest.mark.parametrize("kind", ["spz", "compressed.ply"])
+def test_packed_files_of_others_are_read(kind: str) -> None:
+    """By splat-transform 3.7; its .spz is version 4. It leaves the axes as they are, and so do we."""
+    position, colour, opacity, scale, covariance, rest = TOLERANCES[kind]
+    found, original = elsewhere(f"splat_transform.{kind}")
+    torch.testing.assert_close(found.means, original.means, atol=position, rtol=0)
+    torch.testing.assert_close(found.opacities, original.opacities, atol=opacity, rtol=0)
+    torch.testing.assert_close(found.scales.log(), original.scales.log(), atol=scale, rtol=0)
+    torch.testing.assert_close(shape(found), shape(original), atol=covariance, rtol=0)
+    torch.testing.assert_close(found.rgb, original.rgb, atol=colour, rtol=0)
+    torch.testing.assert_close(found.sh[:, 1:], original.sh[:, 1:], atol=rest, rtol=0)
 
 
 # ---- damage
