@@ -25,21 +25,3 @@ def mean_opacity(gaussians: Gaussians) -> Float[Tensor, ""]:
 def mean_scale(gaussians: Gaussians) -> Float[Tensor, ""]:
     """Mean standard deviation over Gaussians and axes, scene units: keeps Gaussians small."""
     return gaussians.scales.mean()
-
-
-def depth_error(
-    predicted: Float[Tensor, "*batch 1 h w"],
-    alpha: Float[Tensor, "*batch 1 h w"],
-    target: Float[Tensor, "*batch 1 h w"],
-) -> Float[Tensor, ""]:
-    """Mean absolute error of depth, scene units, where the true depth is known.
-
-    Weighted with the rendered alpha, which gets no gradient from it: where nothing is rendered depth means nothing.
-
-    Args:
-        predicted: Expected depth along the optical axis.
-        alpha: Rendered accumulation.
-        target: True depth; 0 where it is not known or nothing is there.
-    """
-    weights = alpha.detach() * (target > 0)
-    return ((predicted - target).abs() * weights).sum() / weights.sum().clamp_min(1)
