@@ -47,7 +47,8 @@ class ObjectsConfig:
     margin: float = 1.1
     """Of the frame around the object, in the view that needs most."""
     fov_deg: float = 49.13
-    """Horizontal field of view of sets that do not say theirs; 49.13 is that of zero123's renders (35 mm on 32 mm)."""
+    """Horizontal field of view of sets that do not say theirs; 49.13 is that of zero123's renders (35 mm on 32 mm).
+    Masks and cameras agree with a wrong one too, as long as it is wrong in all views alike."""
     mm_per_unit: float = 1.0
     """Millimetres in one unit of the set's world, for `scene_from_world`."""
     min_overlap: float = 0.7
