@@ -86,9 +86,16 @@ def test_time_that_runs_out_ends_the_training(samples) -> None:
     ],
 )
 def test_the_verdict_needs_both(given, left_out, passed, said) -> None:
-    verdict = judge(given, left_out, 35.0)
+    verdict = judge(given, {method: torch.tensor([value]) for method, value in left_out.items()}, 35.0)
     assert verdict.passed is passed
     assert any(said in reason for reason in verdict.reasons)
+
+
+def test_the_verdict_is_on_means_and_says_in_how_many_samples_they_hold() -> None:
+    left_out = {"gslrm": torch.tensor([16.0, 24.0]), "visual_hull": torch.tensor([18.0, 18.0]), "blank": torch.zeros(2)}
+    verdict = judge(36.0, left_out, 35.0)
+    assert verdict.passed
+    assert "above it in 1 of 2 samples" in verdict.reasons[1]
 
 
 @pytest.mark.parametrize("left_out", [6, -7])

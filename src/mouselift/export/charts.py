@@ -125,14 +125,14 @@ def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) ->
     spread = [v for line in lines for v in (*(y for _, y in line.points), *line.low, *line.high) if np.isfinite(v)]
     xs = [x for line in lines for x, _ in line.points]
     x_span, y_span = (min(xs), max(xs)), (min(spread), max(spread))
-    left, right, top, bottom = 44, CURVES_WIDTH - 110, 34, CURVES_HEIGHT - 34
+    left, right, top, bottom = 44, CURVES_WIDTH - 110, 46, CURVES_HEIGHT - 34
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_span[0]) / max(x_span[1] - x_span[0], 1e-9)
         up = (y - y_span[0]) / max(y_span[1] - y_span[0], 1e-9)
         return left + across * (right - left), bottom - up * (bottom - top)
 
-    parts = [_text(left, 15, title), _text(left - 36, top - 4, y_label, "start", "quiet")]
+    parts = [_text(left, 15, title), _text(left - 36, top - 12, y_label, "start", "quiet")]
     for tick in _ticks_between(*y_span):
         y = place(x_span[0], tick)[1]
         parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')

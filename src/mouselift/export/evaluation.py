@@ -62,8 +62,8 @@ def markdown(summary: dict[str, Any]) -> str:
 def title_of(group: dict[str, Any]) -> str:
     """What a group of cases is, in words."""
     count = group["num_views"]
-    instants = "held-out instants" if group["split"] == "val" else "instants of the training split"
-    return f"{count} given view{'s' if count > 1 else ''}, {group['num_samples']} {instants}"
+    samples = "held-out samples" if group["split"] == "val" else "samples of the training split"
+    return f"{count} given view{'s' if count > 1 else ''}, {group['num_samples']} {samples}"
 
 
 def interval_text(value: dict[str, float | None], digits: int = 3) -> str:

@@ -11,7 +11,7 @@ from mouselift.evaluate.run import OWN_METHODS, Evaluation, Shown
 from mouselift.export.charts import Curve, curves
 from mouselift.export.panels import ERROR_SCALE, alpha_picture, error_picture
 from mouselift.export.picture import to_uint8
-from mouselift.export.report_html import Cell, Html, grid, heading, page, picture, section, table, verdict
+from mouselift.export.report_html import Cell, Html, bullets, grid, heading, page, picture, section, table, verdict
 
 MAX_SHOWN = 64
 GAP_PX = 4
@@ -47,7 +47,7 @@ def evaluation_page(evaluation: Evaluation, summary: dict[str, Any], source: str
     if labelled:
         parts.append(_keypoints(labelled[0]))
     parts.append(_pictures(evaluation))
-    parts.append(section("Methods", table(("method", "what it is"), [(m, EXPLAINED[m]) for m in main["methods"]])))
+    parts.append(section("Methods", bullets([f"{m}: {EXPLAINED[m]}" for m in main["methods"]])))
     return page("MouseLift: evaluation", *parts)
 
 

@@ -24,6 +24,7 @@ from mouselift.overfit import Overfit
 
 SHEET_SAMPLES = 4
 MIN_PICTURE_PX = 160
+CURVES = "Means: what was given and what is asked of it; what was left out and its best baseline."
 Titled = tuple[str, Tensor]
 
 
@@ -71,6 +72,9 @@ def _summary(done: Overfit, names: Sequence[str], source: str) -> dict[str, Any]
             method: {metric: float(values.nanmean()) for metric, values in figures.items()}
             for method, figures in done.left_out_figures.items()
         },
+        "left_out_by_sample_psnr_fg": {
+            method: figures["psnr_fg"].tolist() for method, figures in done.left_out_figures.items()
+        },
         "steps": done.curve[-1].step,
         "seconds": round(done.seconds, 1),
         "cpu_seconds": round(done.cpu_seconds, 1),
@@ -95,7 +99,7 @@ def _page(done: Overfit, names: Sequence[str], summary: dict[str, Any]) -> str:
         heading(title, f"{summary['dataset']}: {len(names)} samples at {done.config.size_px} px"),
         verdict("good" if passed else "bad", f"{summary['verdict']}: {done.verdict.reasons[0]}."),
         bullets(done.verdict.reasons, "plain" if passed else "bad"),
-        section("Curves", grid(_curves(done)), intro="Foreground PSNR, means over samples and views."),
+        section("Curves", grid(_curves(done)), intro=CURVES),
         section(
             "Figures",
             table(("", *metrics), [tuple(Cell(text) for text in row) for row in figures]),
@@ -121,8 +125,8 @@ def _curves(done: Overfit) -> list[Html]:
     lines = [
         line("given", [p.given_db for p in done.curve]),
         line("left out", [p.left_out_db for p in done.curve]),
-        line(f"{best} (left out)", [baselines[best]] * len(done.curve)),
-        line("asked for (given)", [done.config.enough_db] * len(done.curve)),
+        line(best, [baselines[best]] * len(done.curve)),
+        line("asked for", [done.config.enough_db] * len(done.curve)),
     ]
     losses = [Curve(name="loss", points=tuple((p.step, float(np.log10(p.loss))) for p in done.curve if p.loss > 0))]
     charts = [curves(lines, "Foreground PSNR", x_label="steps", y_label="dB")]

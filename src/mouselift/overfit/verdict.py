@@ -114,7 +114,7 @@ def overfit(samples: Sequence[Sample], config: OverfitConfig | None = None, *, p
         left_out_figures=left_out_figures,
         verdict=judge(
             float(figures["psnr_fg"].nanmean()),
-            {method: float(values["psnr_fg"].nanmean()) for method, values in left_out_figures.items()},
+            {method: values["psnr_fg"] for method, values in left_out_figures.items()},
             config.enough_db,
         ),
         seconds=wall,
@@ -122,23 +122,25 @@ def overfit(samples: Sequence[Sample], config: OverfitConfig | None = None, *, p
     )
 
 
-def judge(given_db: float, left_out_db: Mapping[str, float], enough_db: float) -> Verdict:
+def judge(given_db: float, left_out_by_sample: Mapping[str, Float[Tensor, "s"]], enough_db: float) -> Verdict:
     """Hold figures against what was asked for.
 
     Args:
         given_db: Mean foreground PSNR of the given views.
-        left_out_db: "gslrm" and the baselines -> the same of the left-out views.
+        left_out_by_sample: "gslrm" and the baselines -> the same of each left-out view; their means count.
         enough_db: What the given views must reach.
     """
+    left_out_db = {method: float(values.nanmean()) for method, values in left_out_by_sample.items()}
     ours, blank_db = left_out_db["gslrm"], left_out_db["blank"]
     baselines = {method: value for method, value in left_out_db.items() if method != "gslrm"}
     best = max(baselines, key=lambda method: baselines[method])
+    above = int((left_out_by_sample["gslrm"] > left_out_by_sample[best]).sum())
     learnt = given_db >= enough_db
     in_3d = ours > baselines[best]
     reasons = [
         f"given views: {given_db:.2f} dB, {'at least' if learnt else 'below'} the {enough_db:g} dB asked for",
         f"left-out view: {ours:.2f} dB, {'above' if in_3d else 'not above'} the best baseline "
-        f"({best} {baselines[best]:.2f} dB)",
+        f"({best} {baselines[best]:.2f} dB); above it in {above} of {len(left_out_by_sample[best])} samples",
     ]
     if not ours > blank_db + COLLAPSED_DB:
         reasons.append(f"collapsed: within {COLLAPSED_DB:g} dB of a blank picture ({blank_db:.2f} dB)")
