@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from browser import Page, open_page
+from PIL import Image
 from torch.nn import functional as F
 
 from mouselift.export.sequence import Sequence4D
@@ -145,6 +146,50 @@ def test_keys_and_fingers_do_what_the_help_says(tmp_path: Path) -> None:
         page.evaluate("HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
         page.press("s")
         wait_for(lambda: page.evaluate("window.saved") == "MouseLift.png")
+        assert page.errors == []
+
+
+def test_the_bar_and_the_wheel_work_and_pictures_are_saved(tmp_path: Path) -> None:
+    write_viewer_html(two_balls(500), tmp_path / "viewer.html", title="Two balls")
+    with open_page((tmp_path / "viewer.html").as_uri(), tmp_path / "profile") as page:
+        wait_for(lambda: page.evaluate("document.readyState") == "complete")
+        page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        wait_for(lambda: away_from([255, 255, 255], page.screenshot()) > 0.05)
+        first = page.screenshot()
+
+        page.evaluate(
+            "{ const size = document.getElementById('size'); size.value = 0.3; size.oninput({target: size}); }"
+        )
+        wait_for(lambda: away_from([255, 255, 255], page.screenshot()) < 0.5 * away_from([255, 255, 255], first))
+        page.evaluate("{ const c = document.getElementById('colour'); c.value = '#204060'; c.oninput({target: c}); }")
+        wait_for(lambda: page.screenshot()[0, 0].tolist() == [32, 64, 96])
+
+        page.evaluate("document.getElementById('save').click()")
+        wait_for((tmp_path / "Two_balls.png").is_file)
+        with Image.open(tmp_path / "Two_balls.png") as picture:
+            saved = np.asarray(picture.convert("RGB"))
+        assert psnr_db(saved, page.screenshot()) > 45
+
+        distance = page.evaluate("state.view.distance")
+        wheel = {"type": "mouseWheel", "x": 400, "y": 300, "deltaX": 0}
+        page.call("Input.dispatchMouseEvent", **wheel, deltaY=240)
+        wait_for(lambda: page.evaluate("state.view.distance") > 1.05 * distance)
+        page.press("ArrowLeft")
+        with_shift = {"x": 400, "y": 300, "button": "left", "buttons": 1, "modifiers": 8}
+        page.call("Input.dispatchMouseEvent", type="mousePressed", clickCount=1, **with_shift)
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", **{**with_shift, "x": 460})
+        page.call("Input.dispatchMouseEvent", type="mouseReleased", **{**with_shift, "x": 460})
+        assert page.evaluate("Math.hypot(...state.view.offset)") > 0.1
+
+        page.evaluate("document.getElementById('reset').click()")
+        assert page.evaluate("JSON.stringify(state.view) === JSON.stringify(firstView())") is True
+        page.evaluate("document.querySelector('button[title^=white]').click()")
+        for _ in range(7):
+            page.press("]")
+        assert page.evaluate("state.pointSize") == pytest.approx(1.0)
+        wait_for(lambda: psnr_db(page.screenshot(), first) > 60)
+        page.evaluate("document.getElementById('help-button').click()")
+        assert page.evaluate("document.getElementById('help').hidden") is False
         assert page.errors == []
 
 

@@ -1,12 +1,15 @@
 import gzip
 import io
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damage import refused_or
+from mutations import OWN_KINDS, damaged_file, file_suffix
 from PIL import Image
 from plyfile import PlyData
 from samples import normal, random_gaussians, random_similarity, seeded, uniform
@@ -226,6 +229,41 @@ def test_a_small_file_cannot_ask_for_all_memory(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(packed, "BASE_MEMORY", 400_000_000)
     with pytest.raises(InputError, match=r"bomb\.spz: expected .* spz file"):
         read_gaussians(tmp_path / "bomb.spz")
+
+
+FOUND_BY_FUZZING = [  # `python benchmarks/fuzz_files.py --case KIND NUMBER`
+    ("glb", 103),  # 900,000 nodes: a minute and 900 MB for 2.7 MB
+    ("ply-ascii", 12),  # five million empty lines
+    ("ply-ascii", 76),  # a header of 100,000 lines
+    ("ply", 161),  # messages as long as the file's lines
+    ("ply", 129),
+    ("splat", 204),
+]
+
+
+@pytest.mark.parametrize(("kind", "number"), [*FOUND_BY_FUZZING, *((kind, 7) for kind in OWN_KINDS)])
+def test_fuzzed_files_are_read_or_refused_in_bounded_memory(tmp_path: Path, kind: str, number: int) -> None:
+    path = tmp_path / f"case{file_suffix(kind)}"
+    path.write_bytes(damaged_file(kind, number))
+    tracemalloc.start()
+    try:
+        found = refused_or(read_gaussians, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2e6 + 48 * path.stat().st_size
+    if found is not None:
+        assert all(bool(values.isfinite().all()) for values in vars(found).values())
+
+
+@needs_gaussforge
+@pytest.mark.parametrize("kind", PACKED)
+def test_fuzzed_packed_files_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    for number in range(3):
+        path = tmp_path / f"case{file_suffix(kind)}"
+        path.write_bytes(damaged_file(kind, number))
+        found = refused_or(read_gaussians, path)
+        assert found is None or len(found) > 0
 
 
 # ---- the door

@@ -139,6 +139,10 @@ BAD_FILES = {
     "no opacity": (lambda p: _edit_header(p, b"float opacity", b"float opacitx"), "found one without opacity"),
     "twice": (lambda p: _edit_header(p, b"float nx", b"float x"), "distinct properties"),
     "a list": (lambda p: _edit_header(p, b"float nx", b"list uchar int nx"), "scalar properties"),
+    "a long line": (
+        lambda p: _edit_header(p, b"float nx", b"float nx \x1b[31m" + b" x" * 300),
+        "found: property float nx ?[31m x x x",
+    ),
     "a type": (lambda p: _edit_header(p, b"float nx", b"quad nx"), "scalar properties"),
     "no count": (lambda p: _edit_header(p, b"vertex 5", b"vertex x"), "number of vertices"),
     "no vertices": (lambda p: _edit_header(p, b"element vertex", b"element point"), "the element vertex"),
@@ -173,8 +177,14 @@ def test_bad_ascii_is_refused(tmp_path: Path) -> None:
     for cut, complaint in [
         (lines[:-1], "expected 5 lines after the header, found 4"),
         ([*lines[:-1], "1 2 three\n"], "expected 26 numbers on each line"),
+        ([*lines[:-5], "1 " * 500 + "\n"], "expected 26 numbers on each line"),
+        ([*lines[:-5], "1 2\n" * 5], "expected 5 lines of 26 numbers, found 20 bytes"),
+        ([line.replace("vertex 5", "vertex 0") for line in lines[:-5]], None),
     ]:
         (tmp_path / "text.ply").write_text("".join(cut))
+        if complaint is None:
+            assert len(read_ply(tmp_path / "text.ply")) == 0
+            continue
         with pytest.raises(InputError, match=complaint):
             read_ply(tmp_path / "text.ply")
 
