@@ -241,6 +241,14 @@ def test_a_picture_does_not_depend_on_those_beside_it(parts: Parts) -> None:
     torch.testing.assert_close(together.images, torch.stack(apart), atol=2e-4, rtol=0)
 
 
+def test_rigs_with_and_without_the_input_view_do_not_share_a_batch(parts: Parts) -> None:
+    make_posed(parts.unet)
+    views = Views.stack([picture(), picture(orbit([50.0], 20.0, size_px=SIZE))])
+    rigs = Cameras.cat([RIG.reshape(1, 6)] * 2)
+    with pytest.raises(ValueError, match="begin with the input view"):
+        LatentGenerator(parts=parts).generate_batch(views, rigs, steps=1, guidance=1.0, seeds=[0, 1])
+
+
 def test_picture_is_encoded_once_and_not_once_a_view(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[int]] = {"encode": [], "embed": []}
     encode, embed = pipeline.encode_pictures, pipeline.embed_pictures

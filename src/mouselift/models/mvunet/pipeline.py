@@ -105,7 +105,10 @@ class LatentGenerator:
         self._check(view, rig, steps, guidance, seeds)
         device = self.parts.view_text.device
         rig, given = rig.to(device), view.cameras.to(device)
-        wanted = rig if same_cameras(given, rig[:, :1]) else Cameras.cat([given, rig], dim=1)
+        begins = {same_cameras(given[i], rig[i, :1]) for i in range(len(given))}
+        if len(begins) > 1:
+            raise ValueError("either all rigs of a batch begin with the input view, or none: the others would change")
+        wanted = rig if begins == {True} else Cameras.cat([given, rig], dim=1)
         shown = view.over(torch.full((3,), self.background, device=view.images.device)).images[:, 0].to(device)
         dice = [torch.Generator().manual_seed(seed) for seed in seeds]
         embedding = embed_pictures(self.parts, shown)
