@@ -14,6 +14,7 @@ GAUSSIAN_BYTES = 350  # per Gaussian: what the head's last lines hold at their p
 HULL_BYTES = (440, 1600)  # per Gaussian, and per Gaussian and view: while rays look for the hull (measured: 436, 1592)
 RENDER_BYTES = 150  # per Gaussian and target view: projections, their gradients, lists of tiles (gsplat's buffers)
 IMAGE_BYTES = 200  # per pixel of a target view: renders, truth, what the losses keep
+PERCEPTUAL_BYTES = 9800  # per pixel of a target view (measured: ST-LPIPS 3000 with AlexNet, 9770 with VGG; VGG19 3180)
 STAT_BYTES = 16  # per token and layer: means and deviations of two layer norms
 
 
@@ -27,6 +28,7 @@ class Workload:
         size_px: Of a square context view.
         num_targets: Views that are rendered.
         target_px: Of a square target view.
+        perceptual: Whether a perceptual loss compares the targets.
     """
 
     batch: int = 1
@@ -34,6 +36,7 @@ class Workload:
     size_px: int = 512
     num_targets: int = 4
     target_px: int = 512
+    perceptual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +109,19 @@ def layer_bytes(config: GSLRMConfig, tokens: int, *, bf16: bool) -> int:
     """What autograd keeps of one transformer layer, its input among it.
 
     Per token, in widths d: the float32 residual before each norm (2 x 4 bytes); in the precision of the matrix products
-    both norms' outputs (2), q, k, v (3), what attention returns (1) and the hidden layer before and after GELU (8).
+    both norms' outputs (2), q, k, v (3), what attention returns (1) and the hidden layer before and after GELU (8);
+    with QK-norm three more.
     """
     wide = 2 if bf16 else 4
     heads = config.width // config.head_dim
-    return tokens * (config.width * (2 * 4 + 14 * wide) + STAT_BYTES + 4 * heads)
+    values, per_head = (17, 20) if config.qk_norm else (14, 4)
+    return tokens * (config.width * (2 * 4 + values * wide) + STAT_BYTES + per_head * heads)
 
 
 def training_memory(config: GSLRMConfig, work: Workload, *, bf16: bool, recompute: bool, shards: int = 1) -> Memory:
     """Memory of a training step on one device.
 
-    The terms for the rendering are those of gsplat's buffers, and unlike the others not measured here; a perceptual
-    loss comes on top.
+    The terms for the rendering are those of gsplat's buffers, and unlike the others not measured here.
 
     Args:
         config: Sizes of the model.
@@ -133,12 +137,13 @@ def training_memory(config: GSLRMConfig, work: Workload, *, bf16: bool, recomput
     layer = layer_bytes(config, tokens, bf16=bf16) + (2 * 12 * d * d if bf16 else 0)  # autocast's copies of weights
     embedding = patches * (_input_channels(config) * pixels * wide + 4 * d)
     hull_base, hull_per_view = HULL_BYTES
+    image = IMAGE_BYTES + (PERCEPTUAL_BYTES if work.perceptual else 0)
     return Memory(
         state=STATE_BYTES * num_parameters(config) // shards,
         layers=embedding + config.num_layers * (tokens * 4 * d if recompute else layer),
         one_layer=layer if recompute else 0,
         head=tokens * 2 * 4 * d + gaussians * GAUSSIAN_BYTES,
-        rendering=work.num_targets * (gaussians * RENDER_BYTES + work.batch * work.target_px**2 * IMAGE_BYTES),
+        rendering=work.num_targets * (gaussians * RENDER_BYTES + work.batch * work.target_px**2 * image),
         hull=gaussians * (hull_base + hull_per_view * work.num_views) if config.start_from_hull else 0,
     )
 

@@ -1,21 +1,34 @@
 """The analytic costs against PyTorch's own counter and against the tensors that really live."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from blobs import write_blobs
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mouselift.config import load_config
+from mouselift.data.dataset import MouseDataset
 from mouselift.errors import InputError
 from mouselift.geometry import Views
 from mouselift.geometry.rigs import orbit
 from mouselift.models.gslrm import GSLRM, GSLRMConfig
-from mouselift.train.cost import Workload, forward_flops, num_parameters, num_tokens, training_flops, training_memory
+from mouselift.train.cost import (
+    Workload,
+    forward_flops,
+    layer_bytes,
+    num_parameters,
+    num_tokens,
+    training_flops,
+    training_memory,
+)
 from mouselift.train.layers import recompute_layers
 from mouselift.train.live_memory import LiveMemory
 from mouselift.train.memory import GB, USABLE_SHARE, fitted
+from mouselift.train.run import TrainConfig, fit_to_memory
 from mouselift.train.run_config import RunConfig
 
 SMALL = GSLRMConfig(width=128, head_dim=32, num_layers=3)
@@ -91,6 +104,19 @@ def test_memory_is_that_of_the_tensors_that_live(bf16: bool, recompute: bool, hu
     assert live.peak >= 0.8 * expected.activations
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_a_layer_keeps_what_is_said(bf16: bool, qk_norm: bool) -> None:
+    config = replace(SMALL, num_layers=1, qk_norm=qk_norm)
+    layer = GSLRM(config).transformer_layers[0]
+    tokens = torch.randn(1, 200, config.width, requires_grad=True)
+    with LiveMemory() as live, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        out = layer(tokens)
+    weights = 2 * 12 * config.width**2 if bf16 else 0  # autocast's copies
+    assert out.nbytes == tokens.nbytes  # the next layer's input is this one's output
+    assert live.now - weights == layer_bytes(config, 200, bf16=bf16)
+
+
 def test_attention_keeps_no_scores() -> None:
     """What the count of a layer's memory rests on."""
     attention = nn.functional.scaled_dot_product_attention
@@ -119,3 +145,12 @@ def test_a_model_that_cannot_fit_is_refused() -> None:
         fitted(RunConfig(memory_gb=4), FACELIFT, FULL)
     with pytest.raises(InputError, match="that 3 processes can share, found 4"):
         fitted(RunConfig(memory_gb=80), FACELIFT, FULL, processes=3)
+
+
+def test_a_configuration_is_fitted_to_its_dataset(tmp_path: Path) -> None:
+    data = MouseDataset(write_blobs(tmp_path), "train")
+    config = load_config(TrainConfig, None, ["gslrm.run.memory_gb=80", "gslrm.run.accumulation=16"])
+    run = fit_to_memory("gslrm", config, data).gslrm.run
+    assert (run.batch_size, run.accumulation, run.recompute_layers) == (16, 1, False)  # 32 px are nothing
+    with pytest.raises(InputError, match=r"pose.run.memory_gb: expected 0 for every model but gslrm"):
+        fit_to_memory("pose", load_config(TrainConfig, None, ["pose.run.memory_gb=80"]), data)

@@ -3,6 +3,9 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -72,6 +75,36 @@ def test_resumed_run_equals_undisturbed_run_bit_for_bit(name: str, dataset: Path
     whole, resumed = (load_file(tmp_path / f / "final.safetensors") for f in ("whole", "halves"))
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(dataset: Path, tmp_path: Path) -> None:
+    """One kill -9 while it trains and writes; `benchmarks/kill_resume.py` does twenty."""
+    config = replace(RUN, steps=40, checkpoint_every_s=0.0, log_every=1, validate_every=20)
+    run(generator_task(), dataset, tmp_path / "whole", config)
+    again = f"from blobs import *; run(generator_task(), Path({str(dataset)!r}), Path('killed'), {config!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", again],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(blobs.__file__).parent), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "killed" / "previous.pt").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    run(generator_task(), dataset, tmp_path / "killed", config)
+    for name in ("best.safetensors", "final.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    whole, killed = (logged(tmp_path / name) for name in ("whole", "killed"))
+    assert len(whole) > 100
+    assert whole == killed
+
+
+def logged(folder: Path) -> list[tuple[str, str, str]]:
+    """What a run said, but for its timings."""
+    with (folder / "log.csv").open() as file:
+        rows = [(row["step"], row["name"], row["value"]) for row in csv.DictReader(file)]
+    return [row for row in rows if row[1] not in ("step_s", "waiting_share")]
 
 
 @pytest.mark.parametrize("name", TASKS)
