@@ -54,6 +54,7 @@ class Emulated:
     max_alpha: float
     ends_at_equal: bool  # whether a remainder of exactly the smallest transmittance ends the pixel
     reach: Callable[[reference.Ellipses, Tensor], Tensor]  # (M, 2), px; of ellipses and covariances (a, b, c)
+    end_tile: Callable[[Tensor], Tensor]  # one past the last, of the pixel to which it reaches
 
 
 def reach_3dgs(ellipses: reference.Ellipses, covariances: Tensor) -> Tensor:
@@ -71,8 +72,15 @@ def reach_gsplat(ellipses: reference.Ellipses, covariances: Tensor) -> Tensor:
 
 
 EMULATED = {
-    "as 3DGS": Emulated(max_alpha=0.99, ends_at_equal=False, reach=reach_3dgs),
-    "as gsplat 1.5.3": Emulated(max_alpha=0.999, ends_at_equal=True, reach=reach_gsplat),
+    "as 3DGS": Emulated(
+        max_alpha=0.99,
+        ends_at_equal=False,
+        reach=reach_3dgs,
+        end_tile=lambda pixel: ((pixel + TILE_PX - 1) / TILE_PX).floor(),  # of floats: up to a pixel short (getRect)
+    ),
+    "as gsplat 1.5.3": Emulated(
+        max_alpha=0.999, ends_at_equal=True, reach=reach_gsplat, end_tile=lambda pixel: (pixel / TILE_PX).ceil()
+    ),
 }
 
 
@@ -84,14 +92,14 @@ def emulate(kind: Emulated, gaussians: Gaussians, cameras: Cameras) -> Tensor:
     covariances = torch.stack([c, -b, a], -1) / (a * c - b * b)[:, None]
     reach = kind.reach(e, covariances).detach()
     first = ((e.centres.detach() - reach) / TILE_PX).floor()
-    last = ((e.centres.detach() + reach + TILE_PX - 1) / TILE_PX).floor() - 1
+    end = kind.end_tile(e.centres.detach() + reach)
     canvas = pixel_centres(batch.height, batch.width, like=batch.means)
     rows: list[Tensor] = []
     for y in range(0, batch.height, TILE_PX):
         tiles: list[Tensor] = []
         for x in range(0, batch.width, TILE_PX):
             tile = torch.tensor([x, y]) // TILE_PX
-            chosen = ((first <= tile) & (tile <= last)).all(-1).nonzero().squeeze(-1)
+            chosen = ((first <= tile) & (tile < end)).all(-1).nonzero().squeeze(-1)
             pixels = canvas[y : y + TILE_PX, x : x + TILE_PX]
             tiles.append(blend(kind, pixels.reshape(-1, 2), e, chosen).mT.reshape(3, *pixels.shape[:2]))
         rows.append(torch.cat(tiles, -1))

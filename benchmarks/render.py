@@ -3,16 +3,17 @@
     OMP_WAIT_POLICY=passive python benchmarks/render.py [--sizes 10000x128 100000x256] [--prototypes DIR] [--gswarp DIR]
         [--json FILE]
 
-Everything runs in one process and in turn, A, B, C, B, C, A, so that what else the machine does falls on all alike;
-figures are medians. DIR of --prototypes holds `splat_cpu.py` with `libsplat_cpu.so` (AVX-512) and `libsplat_w8.so`
-(AVX2) beside it; that of --gswarp the packages named in `gswarp_worker.py`. The reference and gswarp are timed where
-they take seconds, not minutes.
+Everything runs in one process, each once a round and in an order drawn anew, so that what else the machine does, and
+what a run leaves behind in caches and heap, falls on all alike; figures are medians. DIR of --prototypes holds
+`splat_cpu.py` with `libsplat_cpu.so` (AVX-512) and `libsplat_w8.so` (AVX2) beside it; that of --gswarp the packages
+named in `gswarp_worker.py`. The reference and gswarp are timed where they take seconds, not minutes.
 """
 
 import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import tempfile
@@ -92,13 +93,14 @@ def timed(run: Callable[[], None]) -> Run:
 def interleaved(runs: dict[str, tuple[Run, ...]], repeats: int) -> dict[str, list[float]]:
     """Medians in milliseconds, for each name one for each of its runs."""
     times: dict[str, list[list[float]]] = {name: [[] for _ in own] for name, own in runs.items()}
-    order = list(runs.items())
+    every = [(name, k) for name, own in runs.items() for k in range(len(own))]
+    shuffle = random.Random(0).shuffle
     for repeat in range(repeats + 1):
-        for name, own in order[repeat % len(order) :] + order[: repeat % len(order)]:
-            for k, run in enumerate(own):
-                found = run()
-                if repeat:  # the first one warms up
-                    times[name][k].append(found)
+        shuffle(every)  # what ran before leaves the caches and the heap in its own way
+        for name, k in every:
+            found = runs[name][k]()
+            if repeat:  # the first one warms up
+                times[name][k].append(found)
     return {name: [statistics.median(t) for t in own] for name, own in times.items()}
 
 

@@ -1,14 +1,17 @@
 """gsplat on a CUDA device against the reference, forward and backward (run with -m gpu)."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from splats import decided_pixels, random_cotangents, splat_scene, with_gradients
 
 from mouselift.errors import InputError
+from mouselift.export.ply import read_ply, write_ply
 from mouselift.geometry import Cameras, Gaussians
 from mouselift.render import gsplat_backend, render
+from mouselift.render.renderer import Backend
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,6 +50,33 @@ def test_agrees_with_the_reference(batch: tuple[int, ...], degree: int):
         assert leaf.grad is not None
         error = (leaf.grad.cpu() - expected_gradients[name]).norm() / expected_gradients[name].norm()
         assert error < 1e-2, f"gradient of {name}: relative error {float(error):.2g}"
+
+
+def test_three_backends_side_by_side_on_one_scene_file(tmp_path: Path):
+    gaussians, cameras = scene_without_skew(degree=3)
+    write_ply(gaussians.to(torch.float32), tmp_path / "scene.ply")
+    gaussians = read_ply(tmp_path / "scene.ply")
+    features = torch.rand(len(gaussians), 5, generator=torch.Generator().manual_seed(0))
+    decided = decided_pixels(gaussians, cameras)
+    doubled = gaussians.to(torch.float64), cameras.to(torch.float64)
+    exact = render(*doubled, backend="reference", features=features.double(), normals=True)
+    backends: dict[Backend, str] = {"reference": "cpu", "cpu": "cpu", "gsplat": "cuda"}
+    for backend, device in backends.items():
+        scene = gaussians.to(device, torch.float32), cameras.to(device, torch.float32)
+        found = render(*scene, backend=backend, features=features.to(device), normals=True)
+        for layer in ("image", "alpha", "depth", "features", "normals"):
+            wanted = getattr(exact, layer)
+            error = ((getattr(found, layer).cpu() - wanted).abs() * decided).max()
+            assert error < 1e-3 * max(1.0, float(wanted.abs().max())), f"{layer} of {backend}: {float(error):.2g}"
+
+
+def test_packed_mode_gives_the_same(monkeypatch: pytest.MonkeyPatch):
+    gaussians, cameras = (x.to("cuda", torch.float32) for x in scene_without_skew(2, degree=1))
+    unpacked = render(gaussians, cameras)
+    monkeypatch.setattr(gsplat_backend, "PACKED_FROM", 0)
+    packed = render(gaussians, cameras)
+    torch.testing.assert_close(packed.image, unpacked.image, rtol=0, atol=1e-5)
+    torch.testing.assert_close(packed.depth, unpacked.depth, rtol=0, atol=1e-4)
 
 
 def test_skew_is_refused():

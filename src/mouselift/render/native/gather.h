@@ -1,5 +1,5 @@
-// From sums over pixels to gradients of Gaussians: adds up the slots of every tile and view, always in the same order, so
-// that the result does not depend on the number of threads.
+// From sums over pixels to gradients of Gaussians: adds up the slots of every tile and view, always in the same order,
+// so that the result does not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -57,8 +57,8 @@ inline void write_rows(float* rows, int64_t stride, const Vec* vectors, int coun
   }
 }
 
-// Gradients of `n` Gaussians from `range`. Those of the geometry are added to what is there if `add` says so or views of
-// the scene came before; those of values if views came before that share them.
+// Gradients of `n` Gaussians from `range`. Those of the geometry are added to what is there if `add` says so or views
+// of the scene came before; those of values if views came before that share them.
 inline void gather(const SplatBatch& batch, const SplatConstants& constants, const BinnedView* views,
                    const SlotRange& range, int64_t first, int n, const ValueGradients& values,
                    const SplatGradients& gradients, bool add) {

@@ -1,5 +1,5 @@
-// The kernel's working memory. Large pieces are kept for the next call: getting them from the system anew, a page at a time
-// and filled with zeros, took a third of a large backward pass.
+// The kernel's working memory. Large pieces are kept for the next call: getting them from the system anew, a page at a
+// time and filled with zeros, took a third of a large backward pass.
 #pragma once
 
 #include <algorithm>

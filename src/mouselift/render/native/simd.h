@@ -115,8 +115,8 @@ inline Vec reciprocal(Vec a) {
   return estimate * (2.0f - a * estimate);
 }
 
-// 2^x for x in -126 .. 127, nonsense elsewhere (which the caller masks out): a minimax polynomial on [-1/2, 1/2] (relative
-// error 7.5e-8), then an exact scaling. Adding 1.5 * 2^23 rounds to a whole number, which the last bits then hold.
+// 2^x for x in -126 .. 127, nonsense elsewhere (which the caller masks out): a minimax polynomial on [-1/2, 1/2]
+// (relative error 7.5e-8), then an exact scaling. Adding 1.5 * 2^23 rounds to a whole number, which the last bits hold.
 inline Vec exp2(Vec x) {
   const Vec shifted = x + 12582912.0f;
   const Vec f = x - (shifted - 12582912.0f);

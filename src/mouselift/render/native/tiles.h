@@ -216,8 +216,8 @@ inline void for_each_block(const Tile& tile, const Layers& layers, Body body) {
   }
 }
 
-// One plane after another: side by side, the planes of an image whose size is a power of two drive each other out of the
-// cache.
+// One plane after another: side by side, the planes of an image whose size is a power of two drive each other out of
+// the cache.
 inline void write_layers(const TileLight<ShownBlock>& light, const Tile& tile, const float* background,
                          const Layers& out) {
   for (int k = 0; k < 3; ++k) {
@@ -292,8 +292,8 @@ inline void read_feature_cotangents(const Tile& tile, int channel, const Layers&
 // behind it and the background contribute, dL/dalpha_i = T_i C_i - rest_i / (1 - alpha_i). `rest` starts as the whole
 // pixel, which the forward pass left in the result.
 //
-// `hits` is what the forward pass noted. `slot_of(i, e)` is where the sums of Gaussian i in this tile belong; every slot
-// from `begin` to `end` is written.
+// `hits` is what the forward pass noted. `slot_of(i, e)` is where the sums of Gaussian i in this tile belong; every
+// slot from `begin` to `end` is written.
 template <int kCount, class Source, class SlotOf>
 void composite_backward(const Ellipse* ellipses, const uint32_t* begin, const uint32_t* end, const Tile& tile,
                         const Thresholds& limits, Source source, const uint64_t* hits,
