@@ -5,7 +5,9 @@ formats' own programs is mended here (found with splat-transform 2.7 as a second
 
 - A compressed PLY file has f_rest_* channel-major like any other; gaussforge reads it so, but writes it coefficient by
   coefficient.
-- `.ksplat` ends at SH degree 2; gaussforge would write degree 3, which no viewer reads.
+- `.ksplat` ends at SH degree 2; gaussforge would write degree 3, which no viewer reads. The file has the coefficients
+  of degree 1, channel by channel, and then those of degree 2; gaussforge writes and reads the degrees of a channel
+  together.
 """
 
 import subprocess
@@ -59,6 +61,7 @@ def write_packed(gaussians: Gaussians, path: Path | str, kind: Packed) -> None:
         gaussians = replace(gaussians, sh=_coefficients_as_channels(gaussians.sh))
     elif kind == "ksplat":
         degree = min(degree, MAX_KSPLAT_DEGREE)
+        gaussians = replace(gaussians, sh=_degrees_as_channels(gaussians.sh[:, : (degree + 1) ** 2]))
     with tempfile.TemporaryDirectory() as folder, atomic_path(path) as temporary:
         plain = Path(folder) / "plain.ply"
         with plain.open("wb") as file:
@@ -85,7 +88,7 @@ def read_packed(path: Path | str, kind: Packed) -> Gaussians:
             gaussians = read_ply_from(file, path).gaussians
     if not len(gaussians):  # what gaussforge makes of a damaged .spz
         raise InputError(f"{path}: expected a {kind} file with Gaussians, found none, or a damaged file")
-    return gaussians
+    return replace(gaussians, sh=_channels_as_degrees(gaussians.sh)) if kind == "ksplat" else gaussians
 
 
 def _library(path: Path) -> Path:
@@ -118,3 +121,19 @@ def _coefficients_as_channels(sh: torch.Tensor) -> torch.Tensor:
     """Reordered so that what gaussforge writes coefficient by coefficient is what `sh` is channel by channel."""
     rest = sh[:, 1:]
     return torch.cat([sh[:, :1], rest.mT.reshape(rest.shape)], dim=1)
+
+
+def _degrees_as_channels(sh: torch.Tensor) -> torch.Tensor:
+    """Reordered so that what gaussforge writes channel by channel is, degree by degree, what `sh` is."""
+    parts = [sh[:, d**2 : (d + 1) ** 2].mT.flatten(1) for d in range(1, sh_degree(sh.shape[1]) + 1)]
+    if not parts:
+        return sh
+    return torch.cat([sh[:, :1], torch.cat(parts, dim=1).unflatten(1, (3, -1)).mT], dim=1)
+
+
+def _channels_as_degrees(sh: torch.Tensor) -> torch.Tensor:
+    """The way back."""
+    flat = sh[:, 1:].mT.flatten(1)
+    sizes = [3 * (2 * d + 1) for d in range(1, sh_degree(sh.shape[1]) + 1)]
+    parts = [part.unflatten(1, (3, -1)).mT for part in flat.split(sizes, dim=1)] if sizes else []
+    return torch.cat([sh[:, :1], *parts], dim=1)

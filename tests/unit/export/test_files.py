@@ -157,16 +157,20 @@ def test_sog_files_hold_pictures_of_the_scene(tmp_path: Path) -> None:
 
 @needs_gaussforge
 def test_ksplat_holds_the_usual_sections(tmp_path: Path) -> None:
-    """mkkellogg's: 4096 bytes, 1024 of one section, then position, scale, rotation (w first), RGBA; no compression."""
-    written = scene(count=4, degree=1)
+    """mkkellogg's: 4096 bytes, 1024 of one section, then position, scale, rotation (w first), RGBA; no compression.
+
+    Coefficients: those of degree 1, channel by channel, then those of degree 2.
+    """
+    written = scene(count=4, degree=2)
     write_gaussians(written, tmp_path / "a.ksplat")
     data = (tmp_path / "a.ksplat").read_bytes()[4096 + 1024 :]
-    records = np.frombuffer(data, [("floats", "<f4", 10), ("rgba", "u1", 4), ("sh", "<f4", 9)], count=4)
+    records = np.frombuffer(data, [("floats", "<f4", 10), ("rgba", "u1", 4), ("sh", "<f4", 24)], count=4)
     np.testing.assert_array_equal(records["floats"][:, :3], written.means.numpy())
     np.testing.assert_allclose(records["floats"][:, 3:6], written.scales.numpy(), rtol=1e-5)
     np.testing.assert_allclose(records["floats"][:, 6:], written.quats.numpy(), atol=1e-6)
     np.testing.assert_allclose(records["rgba"][:, :3] / 255, written.rgb.numpy(), atol=0.005)
-    np.testing.assert_allclose(records["sh"], written.sh[:, 1:].mT.flatten(1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(records["sh"][:, :9], written.sh[:, 1:4].mT.flatten(1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(records["sh"][:, 9:], written.sh[:, 4:9].mT.flatten(1).numpy(), atol=1e-6)
 
 
 # ---- files by other programs, in tests/unit/export/elsewhere, from the Gaussians of six.ply
