@@ -1,10 +1,11 @@
 """Which pixels are the mouse: a soft mask for a plain picture, and the checks that every mask passes."""
 
 import logging
-from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mouselift.data.components import (
@@ -14,6 +15,8 @@ from mouselift.data.components import (
     components,
     without_small_holes,
 )
+from mouselift.data.outline import refine_outline
+from mouselift.data.proposals import overlap, propose_windows
 from mouselift.data.saliency import Network, u2netp, window_saliency
 from mouselift.errors import InputError
 
@@ -22,7 +25,10 @@ BOX_MARGIN = 0.15  # boxes are drawn roughly: an animal may reach beyond by this
 MIN_SALIENCY = 0.3  # where the highest value stays below it, nothing stands out
 CAGE_AREA = 0.2  # a foreground above this share of the picture may be the cage
 SEARCH_CONFIDENCE = 0.9  # mean saliency of an animal found inside it; furniture and bedding reached 0.8
-SEARCH_AREA = (0.01, 0.4)  # the animal's share of a search window
+SEARCH_AREA = (0.01, 0.6)  # the animal's share of a search window
+SEARCH_MARGINS = (1.0, 0.4)  # around a region that may be an animal: a window twice as long, then a narrower one
+CANDIDATES = 3  # such regions are looked at
+ALIKE = 0.3  # of a thing's contrast: greys that differ less may be two mice of one cage
 
 SECOND_SUBJECT = 0.35  # a second part above this share of the largest is another animal
 FAINT = 0.3  # a tail fades out along its length: down to here it belongs to the animal it hangs on
@@ -38,9 +44,10 @@ def segment_foreground(
 ) -> Float[Tensor, "1 h w"]:
     """Find the animal in a plain picture and draw its soft mask.
 
-    Two passes: a coarse one finds the animal, a second one draws it from a window around it, where it is large
-    in the network's input. A coarse foreground so large that it may be the cage is searched with smaller
-    windows.
+    A first pass of the network finds the animal, a second one draws it from a window around it, where it is large in
+    the network's input. Where the first one finds nothing, several things, or so much that it may be the cage, compact
+    regions that differ from their surroundings are looked at instead. In the end shadows are taken out and the tail is
+    traced (`mouselift.data.outline`).
 
     Args:
         image: sRGB in [0, 1].
@@ -55,16 +62,32 @@ def segment_foreground(
         InputError: If nothing or more than one animal stands out, if the box does not lie in the picture, or
             if the packages of the extra `foreground` are missing.
     """
-    height, width = image.shape[-2:]
-    place = (0, 0, width, height) if box is None else _around(box, width, height)
-    network = network or u2netp()
+    saliency, place = find_foreground(image, box, network)
+    return _only_inside(torch.from_numpy(refine_outline(_as_bytes(image), saliency[0].numpy()))[None], place)
 
-    coarse = _saliency_in(image, place, _grown(place, 0, width, height), network)
-    check_single_subject(coarse)
-    subject = bounding_box(next(components(coarse[0] > 0.5)))
-    if box is None and float((coarse > 0.5).float().mean()) > CAGE_AREA:
-        subject = _search_inside(image, subject, network) or subject
-    return _saliency_in(image, place, _grown(subject, WINDOW_MARGIN, width, height), network)
+
+def find_foreground(
+    image: Float[Tensor, "3 h w"], box: Window | None = None, network: Network | None = None
+) -> tuple[Float[Tensor, "1 h w"], Window]:
+    """What the network draws: `segment_foreground` before shadows are taken out and the tail is traced.
+
+    Returns:
+        Foreground in [0, 1], its highest value 1; and the window outside which nothing is foreground.
+
+    Raises:
+        InputError: As `segment_foreground`.
+    """
+    height, width = image.shape[-2:]
+    network = network or u2netp()
+    if box is None:
+        place = (0, 0, width, height)
+        subject = _find(image, network)
+    else:
+        place = _around(box, width, height)
+        coarse = _saliency_in(image, place, _grown(place, 0, width, height), network)
+        check_single_subject(coarse)
+        subject = bounding_box(next(components(coarse[0] > 0.5)))
+    return _saliency_in(image, place, _grown(subject, WINDOW_MARGIN, width, height), network), place
 
 
 def check_single_subject(mask: Float[Tensor, "1 h w"]) -> None:
@@ -109,6 +132,106 @@ def parse_box(text: str) -> Window:
     return left, top, right, bottom
 
 
+def _find(image: Float[Tensor, "3 h w"], network: Network) -> Window:
+    """Where the animal is in a picture of which nothing is known.
+
+    Raises:
+        InputError: If nothing or more than one animal stands out.
+    """
+    height, width = image.shape[-2:]
+    whole = (0, 0, width, height)
+    coarse = _only_inside(window_saliency(image, whole, network), whole)[0]
+    peak = float(coarse.max())
+    things = [_thing(image, part, whole) for part in components(coarse > 0.5 * max(peak, MIN_SALIENCY))]
+    rivals = [other for other in things[1:] if other.area > SECOND_SUBJECT * things[0].area]
+    if any(_alike(things[0], other) for other in rivals):
+        raise InputError(f"expected one mouse, found {1 + len(rivals)} parts of similar size: {ELSEWISE}")
+    if things and not rivals and things[0].area <= CAGE_AREA * height * width:
+        return things[0].bounds
+    found = _look_closer(image, propose_windows(_as_bytes(image), CANDIDATES), network)
+    if found:
+        twins = [other for other in found[1:] if _alike(found[0], other)]
+        if twins:
+            raise InputError(f"expected one mouse, found {1 + len(twins)} things that look alike: {ELSEWISE}")
+        logger.warning(
+            "the network does not find one mouse in the whole picture: taking what stands out at --box %d,%d,%d,%d; "
+            "check the mask",
+            *found[0].bounds,
+        )
+        return found[0].bounds
+    if not things:
+        raise InputError(f"expected a mouse that stands out, found none: {ELSEWISE}")
+    if rivals:
+        raise InputError(f"expected one mouse, found {1 + len(rivals)} parts of similar size: {ELSEWISE}")
+    return things[0].bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Thing:
+    """Something whole that stands out in a window.
+
+    Attributes:
+        bounds: In the picture, pixels.
+        area: Pixels.
+        grey: Its mean, 0 to 1.
+        around: Mean grey of the rest of the window.
+    """
+
+    bounds: Window
+    area: float
+    grey: float
+    around: float
+
+
+def _alike(a: _Thing, b: _Thing) -> bool:
+    """Whether two things in different places may both be mice: of about the same size and grey."""
+    apart = overlap(a.bounds, b.bounds) == 0
+    size = min(a.area, b.area) > SECOND_SUBJECT * max(a.area, b.area)
+    return apart and size and abs(a.grey - b.grey) < ALIKE * abs(a.grey - a.around)
+
+
+def _thing(image: Float[Tensor, "3 h w"], part: Bool[Tensor, "a b"], window: Window) -> _Thing:
+    left, top, right, bottom = window
+    grey = image[:, top:bottom, left:right].mean(0)
+    x0, y0, x1, y1 = bounding_box(part)
+    return _Thing(
+        bounds=(left + x0, top + y0, left + x1, top + y1),
+        area=float(part.sum()),
+        grey=float(grey[part].mean()),
+        around=float(grey[~part].mean()) if not bool(part.all()) else 0.0,
+    )
+
+
+def _look_closer(image: Float[Tensor, "3 h w"], candidates: list[Window], network: Network) -> list[_Thing]:
+    """The whole animals that the network sees, without doubt, in windows about the candidates.
+
+    The wider of two windows shows more of what an animal stands out from; the narrower one leaves out walls.
+    """
+    found = []
+    for candidate in candidates:
+        for margin in SEARCH_MARGINS:
+            seen = _sure_things(image, _grown(candidate, margin, image.shape[-1], image.shape[-2]), network)
+            if seen:
+                found += seen
+                break
+    return found
+
+
+def _sure_things(image: Float[Tensor, "3 h w"], window: Window, network: Network) -> list[_Thing]:
+    left, top, right, bottom = window
+    picture = (0, 0, image.shape[-1], image.shape[-2])
+    saliency = window_saliency(image, window, network)[0, top:bottom, left:right]
+    found = []
+    for part in components(saliency > 0.5):
+        thing = _thing(image, part, window)
+        # Cut off by the window, not by the picture: an animal may reach beyond the picture itself.
+        cut = any(edge == at != end for edge, at, end in zip(thing.bounds, window, picture, strict=True))
+        sure = float(saliency[part].mean()) > SEARCH_CONFIDENCE
+        if sure and not cut and SEARCH_AREA[0] < thing.area / part.numel() < SEARCH_AREA[1]:
+            found.append(thing)
+    return found
+
+
 def _saliency_in(
     image: Float[Tensor, "3 h w"], place: Window, window: Window, network: Network
 ) -> Float[Tensor, "1 h w"]:
@@ -116,64 +239,22 @@ def _saliency_in(
 
     U2-Net's authors raise it too; here only if something stands out.
     """
-    left, top, right, bottom = place
-    outside = torch.ones(1, *image.shape[-2:], dtype=torch.bool)
-    outside[:, top:bottom, left:right] = False
-    saliency = window_saliency(image, window, network).masked_fill(outside, 0)
+    saliency = _only_inside(window_saliency(image, window, network), place)
     peak = saliency.max()
     if float(peak) < MIN_SALIENCY:
         raise InputError(f"expected a mouse that stands out, found none: {ELSEWISE}")
     return saliency / peak
 
 
-def _search_inside(image: Float[Tensor, "3 h w"], region: Window, network: Network) -> Window | None:
-    """Look for one animal inside a large foreground, which may be the cage.
-
-    An animal in a cage stands out whole in at least one of several smaller windows, while an animal that
-    fills the picture is cut by all of them.
-
-    Returns:
-        Its bounding box; None if no window shows a whole animal.
-
-    Raises:
-        InputError: If the windows show animals in different places.
-    """
-    found: list[tuple[float, Window]] = []
-    for window in _search_windows(region):
-        left, top, right, bottom = window
-        saliency = window_saliency(image, window, network)[0, top:bottom, left:right]
-        for part in components(saliency > 0.5):
-            cut = bool(part[[0, -1]].any()) or bool(part[:, [0, -1]].any())
-            confidence, share = float(saliency[part].mean()), float(part.float().mean())
-            if not cut and confidence > SEARCH_CONFIDENCE and SEARCH_AREA[0] < share < SEARCH_AREA[1]:
-                x0, y0, x1, y1 = bounding_box(part)
-                found.append((confidence, (left + x0, top + y0, left + x1, top + y1)))
-    if not found:
-        return None
-    _, best = max(found)
-    if not all(_overlap(best, other) for _, other in found):
-        raise InputError(f"expected one mouse, found several things that stand out: {ELSEWISE}")
-    logger.warning(
-        "the foreground looks like a cage: taking what stands out inside it, --box %d,%d,%d,%d; check the mask",
-        *best,
-    )
-    return best
+def _as_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    return (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
-def _search_windows(region: Window) -> Iterator[Window]:
-    """Nine overlapping windows, three by three, of half the region's longer side."""
-    left, top, right, bottom = region
-    side = max(right - left, bottom - top) // 2
-    width, height = min(side, right - left), min(side, bottom - top)
-    for row in range(3):
-        for column in range(3):
-            x = left + column * (right - left - width) // 2
-            y = top + row * (bottom - top - height) // 2
-            yield x, y, x + width, y + height
-
-
-def _overlap(a: Window, b: Window) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _only_inside(mask: Float[Tensor, "1 h w"], place: Window) -> Float[Tensor, "1 h w"]:
+    left, top, right, bottom = place
+    inside = torch.zeros_like(mask)
+    inside[:, top:bottom, left:right] = mask[:, top:bottom, left:right]
+    return inside
 
 
 def _around(box: Window, width: int, height: int) -> Window:

@@ -91,7 +91,7 @@ def test_an_animal_in_a_cage_is_found(caplog: pytest.LogCaptureFixture) -> None:
 
     mask = segment_foreground(image, network=cage)
     assert overlap(mask[0], (image[0] > 0.7).float()) > 0.9
-    assert "looks like a cage" in caplog.text
+    assert "taking what stands out at --box" in caplog.text
 
 
 def test_an_animal_that_fills_the_picture_is_kept_whole() -> None:
