@@ -107,10 +107,10 @@ def _row(size: str, bf16: bool, rate: float, timing: Timing, *, recompute: bool,
     torch.manual_seed(0)
     model = GSLRM(config).to(timing.device)
     ema = EMA(model, 0.999)
-    if recompute:
-        recompute_layers(model)
     if compiled:
         compile_layers(model)
+    if recompute:
+        recompute_layers(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     context, target = (_views(count, work.size_px, timing.device) for count in (work.num_views, NUM_TARGETS))
 

@@ -84,10 +84,10 @@ class _Run:
         self.held_out = [held_out[i] for i in range(min(wanted, len(held_out)))]
         task.model.to(processes.device).train()
         self.ema = EMA(task.model, config.ema_decay)
-        if config.recompute_layers:
-            recompute_layers(task.model)
         if config.compile_layers:
             compile_layers(task.model)
+        if config.recompute_layers:
+            recompute_layers(task.model)
         self.learner = Learner(task, config, processes)
         if config.parallel == "fsdp":
             self.ema.cut_like(task.model)
