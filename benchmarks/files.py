@@ -82,12 +82,14 @@ def median_s(run: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def against_plyfile(count: int, folder: Path) -> None:
-    gaussians, path = mouse_sized(count, 0), folder / "a.ply"
+    gaussians, path, glb = mouse_sized(count, 0), folder / "a.ply", folder / "a.glb"
     ours = median_s(lambda: write_gaussians(gaussians, path)), median_s(lambda: read_gaussians(path))
     theirs = median_s(lambda: write_with_plyfile(gaussians, path), 1), median_s(lambda: read_with_plyfile(path))
     print(f"{count:,} Gaussians of degree 0, {path.stat().st_size / 1e6:.0f} MB, median of {REPEATS}")
     for what, mine, other in zip(("write", "read"), ours, theirs, strict=True):
         print(f"  {what:5}  {mine:6.2f} s   plyfile {other:6.2f} s   {other / mine:5.1f} x")
+    times = median_s(lambda: write_gaussians(gaussians, glb)), median_s(lambda: read_gaussians(glb))
+    print(f"  the same as .glb: write {times[0]:.2f} s, read {times[1]:.2f} s")
 
 
 def errors(found: Gaussians, written: Gaussians) -> list[float]:
@@ -119,7 +121,7 @@ def formats(count: int, degree: int, folder: Path) -> None:
     gaussians = mouse_sized(count, degree)
     print(f"\n{count:,} Gaussians of degree {degree}")
     print("format         bytes each  write s  read s   position   colour  opacity    scale  turn deg  higher SH rms")
-    for kind in ("ply", "splat", "compressed.ply", "spz", "sog", "ksplat"):
+    for kind in ("ply", "glb", "splat", "compressed.ply", "spz", "sog", "ksplat"):
         path = folder / f"a.{kind}"
         writing = median_s(lambda path=path: write_gaussians(gaussians, path), 1)
         reading = median_s(lambda path=path: read_gaussians(path), 1)

@@ -5,8 +5,9 @@
 
 Every case has a format and a number, from which `tests/mutations.py` makes the same bytes again. A case passes if it is
 read as Gaussians that make sense, or refused with one line that names the file; within 15 seconds of a processor, and
-within a memory that grows with the size of the file: 96 MB + 48 bytes for each byte for our own readers, and for the formats of
-gaussforge 256 MB + 160 bytes for each byte beside the process that reads them, which limits itself. Linux only.
+within a memory that grows with the size of the file: 96 MB + 48 bytes for each byte for our own readers, and for the
+formats of gaussforge 256 MB + 160 bytes for each byte beside the process that reads them, which limits itself. Linux
+only.
 
     python benchmarks/fuzz_files.py --case glb 1234       # one again
 """

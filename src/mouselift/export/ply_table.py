@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -146,11 +147,12 @@ def _read_ascii(body: bytes, layout: _Layout, path: Path) -> np.ndarray:
     if 2 * layout.count * width > len(body) + 1:  # a digit and a space each
         raise InputError(f"{path}: expected {layout.count} lines of {width} numbers, found {len(body)} bytes")
     complaint = InputError(f"{path}: expected {width} numbers on each line after the header, found others")
-    first = next((line for line in BytesIO(body) if line.strip()), b"")
+    lines = (line for line in BytesIO(body) if not line.isspace())
+    first = next(lines, b"")
     if len(first.split()) != width:  # NumPy makes room for as many columns as the first line has
         raise complaint
     try:
-        rows = np.loadtxt(BytesIO(body), max_rows=layout.count, ndmin=2, comments=None)
+        rows = np.loadtxt(islice(chain([first], lines), layout.count), ndmin=2, comments=None)
     except ValueError:
         raise complaint from None
     if len(rows) < layout.count:
