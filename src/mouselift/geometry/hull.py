@@ -15,6 +15,7 @@ MIN_SEEN_SHARE = 0.5  # of the cameras: what no more of them have in their pictu
 SURFACE_LEVEL = 0.5  # of the largest occupancy on a ray: where it enters the hull
 SURFACE_OPACITY = 0.9  # of a Gaussian that stands for a pixel
 SURFACE_SAMPLES = 64  # along each ray
+POINTS_AT_A_TIME = 1 << 18  # in all cameras together: their intermediates stay in the cache, and memory is bounded
 MIN_SURFACE_OCCUPANCY = 0.3  # of the hull on a pixel's ray: the silhouettes agree that something is there
 
 
@@ -136,6 +137,27 @@ def enter_hull(
     Returns:
         Distance of the entry from the origin, and the largest occupancy on the ray in [0, 1]: 0 where it misses.
     """
+    rays = max(1, POINTS_AT_A_TIME // (samples * cameras.K[..., 0, 0].numel()))
+    parts = [
+        _enter_hull(*part, masks, cameras, samples)
+        for part in zip(
+            origins.split(rays, -2), directions.split(rays, -2), near.split(rays, -1), far.split(rays, -1), strict=True
+        )
+    ]
+    entries, most = zip(*parts, strict=True)
+    return torch.cat(entries, -1), torch.cat(most, -1)
+
+
+def _enter_hull(
+    origins: Float[Tensor, "*batch n 3"],
+    directions: Float[Tensor, "*batch n 3"],
+    near: Float[Tensor, "*batch n"],
+    far: Float[Tensor, "*batch n"],
+    masks: Float[Tensor, "*batch v 1 h w"],
+    cameras: Cameras,
+    samples: int,
+) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+    """`enter_hull` of rays that are taken together."""
     steps = torch.linspace(0, 1, samples, dtype=near.dtype, device=near.device)
     distances = near[..., None] + (far - near)[..., None] * steps  # (..., N, S)
     occupancy = _carve_along(origins, directions, distances, masks, cameras)

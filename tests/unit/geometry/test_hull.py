@@ -106,3 +106,16 @@ def test_silhouettes_with_nothing_in_common_have_no_hull() -> None:
     masks[::2, :, :20, :20] = masks[1::2, :, -20:, -20:] = 1
     views = Views(images=torch.rand(len(RIG), 3, 96, 96), masks=masks, cameras=RIG)
     assert len(hull_gaussians(views)) == 0
+
+
+def test_rays_taken_together_or_in_parts_enter_at_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    origins, directions = (rays[:2].flatten(0, -2) for rays in camera_rays(RIG.resized(24, 24)))
+    towards = -(origins * directions).sum(-1)
+
+    def enter() -> tuple[Tensor, Tensor]:
+        return enter_hull(origins, directions, towards - 1, towards + 1, ball_masks(RIG), RIG)
+
+    whole = enter()
+    monkeypatch.setattr("mouselift.geometry.hull.POINTS_AT_A_TIME", 7 * 32 * len(RIG))
+    for one, other in zip(enter(), whole, strict=True):
+        assert torch.equal(one, other)
