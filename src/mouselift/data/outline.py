@@ -1,4 +1,4 @@
-"""Second thoughts on a network's mask: shadows of a dark animal leave it, the tail joins it."""
+"""Second thoughts on a network's mask: shadows of a dark animal leave it, a tail that is missing joins it."""
 
 import cv2
 import numpy as np
@@ -16,14 +16,18 @@ BLACK_PERCENT, WHITE_PERCENT = 1.0, 99.5
 SHADOW_ROUNDS = 3  # a mask can hold several shadows, by several lamps
 MIN_DARK_SHARE = 0.5  # of the mask: fewer dark pixels are a pattern, not an animal
 MAX_DARK_SPREAD = 0.25  # of the step from dark to light: an evenly dark animal
+SHADOW_THICK = 0.06  # of the square root of the dark part's area: a light part with a smaller radius is a tail
 SHADOW_AREA = 0.06  # of the dark part: lighter parts below it are ears and feet
 THIN = 0.085  # of the square root of the body's area: radius of what is too thin for a body
 FAINT = 0.3  # saliency that may still belong to an animal (as in cleaning masks)
+SALIENCY_RANGE = 32.0  # saliency as a layer for tracing: a tail that the network is half sure of counts in full
+MIN_COLOUR = 2.0  # spread of a colour, of 255: below it the picture is grey
 EDGE_PX = 2  # of what is kept
 STUB = 0.35  # of it: a thin part no longer than this is an ear or a foot, and stays beside a tail that was found
 
 Mask = Bool[np.ndarray, "h w"]
 Grey = UInt8[np.ndarray, "h w"]
+Layer = Float32[np.ndarray, "h w"]
 
 
 def refine_outline(
@@ -48,7 +52,11 @@ def refine_outline(
     coarse = _largest(cv2.resize(animal[top:bottom, left:right].astype(np.float32), (wide, high)) > 0.5)
     grey = _stretched(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), coarse)
 
-    kept, tail = _with_tail(grey, without_shadows(grey, coarse))
+    kept = without_shadows(grey, coarse)
+    found = cv2.resize(np.where(animal, saliency, 0)[top:bottom, left:right], (wide, high)) * SALIENCY_RANGE
+    if kept.sum() == coarse.sum() and _with_tail([found], coarse)[1].any():
+        return saliency  # the network drew the tail itself, and sees more than lines
+    kept, tail = _with_tail([grey.astype(np.float32), *_colours(small)], kept)
     if not tail.any() and kept.sum() == coarse.sum():
         return saliency
     window = left, top, right, bottom
@@ -88,17 +96,19 @@ def _without_lightest(grey: Grey, mask: Mask) -> Mask | None:
     between = dark_grey < light_grey < float(np.median(grey[around]))
     if not (even and between and np.count_nonzero(dark) >= MIN_DARK_SHARE * np.count_nonzero(mask)):
         return None
-    opened = cv2.morphologyEx(light.astype(np.uint8), cv2.MORPH_OPEN, disc(1.5))
+    thick = SHADOW_THICK * float(np.sqrt(np.count_nonzero(dark)))
+    opened = cv2.morphologyEx(light.astype(np.uint8), cv2.MORPH_OPEN, disc(thick))
     labels, stats = _parts(opened > 0)
     large = stats[:, cv2.CC_STAT_AREA] > SHADOW_AREA * np.count_nonzero(dark)
     large[0] = False  # everything else
     if not large.any():
         return None
-    rest = cv2.morphologyEx((mask & ~large[labels]).astype(np.uint8), cv2.MORPH_OPEN, disc(2)) > 0
+    shadow = (cv2.dilate(large[labels].astype(np.uint8), disc(thick)) > 0) & light
+    rest = cv2.morphologyEx((mask & ~shadow).astype(np.uint8), cv2.MORPH_OPEN, disc(2)) > 0
     return _largest(rest) if rest.any() else None
 
 
-def _with_tail(grey: Grey, mask: Mask) -> tuple[Mask, Float32[np.ndarray, "h w"]]:
+def _with_tail(layers: list[Layer], mask: Mask) -> tuple[Mask, Float32[np.ndarray, "h w"]]:
     """The body with its ears and feet, and the tail, soft; the mask as it is and nothing where no tail is found."""
     nothing = np.zeros(mask.shape, np.float32)
     size = float(np.sqrt(np.count_nonzero(mask)))
@@ -106,7 +116,7 @@ def _with_tail(grey: Grey, mask: Mask) -> tuple[Mask, Float32[np.ndarray, "h w"]
     if not thick.any():
         return mask, nothing
     body = _largest(thick)
-    tail = trace_tail(grey, body)
+    tail = trace_tail(layers, body)
     if tail is None:
         return mask, nothing
     labels, stats = _parts(mask & ~body)
@@ -116,6 +126,12 @@ def _with_tail(grey: Grey, mask: Mask) -> tuple[Mask, Float32[np.ndarray, "h w"]
     outline = (tail.outline() * 16).round().astype(np.int32)  # sixteenths of a pixel
     cv2.fillPoly(drawn, [outline], 255, lineType=cv2.LINE_AA, shift=4)
     return body | stub[labels], drawn.astype(np.float32) / 255
+
+
+def _colours(picture: UInt8[np.ndarray, "h w 3"]) -> list[Layer]:
+    """Red against green and yellow against blue (CIELAB), where the picture has colours."""
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.float32)
+    return [lab[..., i] for i in (1, 2) if float(lab[..., i].std()) > MIN_COLOUR]
 
 
 def _room_around(mask: Mask) -> tuple[int, int, int, int]:

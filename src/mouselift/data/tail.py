@@ -5,11 +5,12 @@ body's outline paths go outwards in small steps, each turning a little or not, a
 under them against its weaker side. The path with the highest sum is the tail, if it is long and clear enough.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64
 from scipy import ndimage
 
 ORIENTATIONS = 16  # of a line, over half a turn
@@ -32,7 +33,7 @@ FADED = 0.4  # of the first half's contrast: below it the tail has ended
 MAX_WIDTH_PX, MIN_WIDTH_PX = 8.0, 1.0
 PROFILE_REACH_PX, PROFILE_STEP_PX, OFF_CENTRE_PX = 7.0, 0.25, 1.0
 
-Grey = UInt8[np.ndarray, "h w"]
+Layer = Float32[np.ndarray, "h w"]
 Mask = Bool[np.ndarray, "h w"]
 Contrast = Float32[np.ndarray, "16 h w"]
 
@@ -57,11 +58,12 @@ class Tail:
         return np.concatenate([self.middle + beside, (self.middle - beside)[::-1]])
 
 
-def trace_tail(grey: Grey, body: Mask) -> Tail | None:
+def trace_tail(layers: Sequence[Layer], body: Mask) -> Tail | None:
     """Find the tail that hangs on a body.
 
     Args:
-        grey: The picture with its contrast stretched, the body some 72 px across.
+        layers: What a tail may stand out in, 0 to 255 at most: the picture's grey, its colours, what a network
+            found; the body some 72 px across.
         body: Without its tail.
 
     Returns:
@@ -70,19 +72,20 @@ def trace_tail(grey: Grey, body: Mask) -> Tail | None:
     size = float(np.sqrt(np.count_nonzero(body)))
     near = ~body & (_depth(~body) < size)
     best: Tail | None = None
-    for sign, contrast in zip((1, -1), _line_contrasts(grey), strict=True):
+    signed = [(layer, *pair) for layer in layers for pair in zip((1, -1), _line_contrasts(layer), strict=True)]
+    for layer, sign, contrast in signed:
         clutter = max(float(np.quantile(contrast.max(0)[near], CLUTTER_QUANTILE)), MIN_CLUTTER)
         score, path = _best_path(contrast / clutter, body, round(LONGEST * size / STEP_PX))
         if score < max(MIN_SCORE, 0.0 if best is None else best.score):
             continue
         path = path[: _end(contrast, path)]
         if len(path) * STEP_PX >= SHORTEST * size:
-            middle, widths = _measured(sign * grey.astype(np.float32), path)
+            middle, widths = _measured(sign * layer, path)
             best = Tail(middle=middle, widths_px=widths, score=score)
     return best
 
 
-def _line_contrasts(grey: Grey) -> tuple[Contrast, Contrast]:
+def _line_contrasts(layer: Layer) -> tuple[Contrast, Contrast]:
     """By how much a line through each pixel is brighter, and darker, than the nearer in grey of its two sides."""
     brighter, darker = [], []
     y, x = np.mgrid[-KERNEL_REACH_PX : KERNEL_REACH_PX + 1, -KERNEL_REACH_PX : KERNEL_REACH_PX + 1]
@@ -93,7 +96,7 @@ def _line_contrasts(grey: Grey) -> tuple[Contrast, Contrast]:
             -0.5 * ((x * along[0] + y * along[1]) / LINE_SIGMA_PX) ** 2
             - 0.5 * ((x * across[0] + y * across[1]) / ACROSS_SIGMA_PX) ** 2
         ).astype(np.float32)
-        line = cv2.filter2D(grey.astype(np.float32), -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+        line = cv2.filter2D(layer, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
         sides = [
             [_moved(line, side * across * (width / 2 + FLANK_PX)) for side in (1, -1)] for width in WIDTHS_PX
         ]  # fmt: skip
