@@ -138,11 +138,10 @@ def enter_hull(
         Distance of the entry from the origin, and the largest occupancy on the ray in [0, 1]: 0 where it misses.
     """
     rays = max(1, POINTS_AT_A_TIME // (samples * cameras.K[..., 0, 0].numel()))
+    count = near.shape[-1]
     parts = [
-        _enter_hull(*part, masks, cameras, samples)
-        for part in zip(
-            origins.split(rays, -2), directions.split(rays, -2), near.split(rays, -1), far.split(rays, -1), strict=True
-        )
+        _enter_hull(origins[..., k, :], directions[..., k, :], near[..., k], far[..., k], masks, cameras, samples)
+        for k in (slice(start, start + rays) for start in range(0, max(count, 1), rays))
     ]
     entries, most = zip(*parts, strict=True)
     return torch.cat(entries, -1), torch.cat(most, -1)
