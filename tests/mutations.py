@@ -381,7 +381,7 @@ SPECIAL: dict[str, Callable[[bytes, Rng], bytes]] = {
 BOMBS: dict[str, Callable[[bytes, Rng], bytes]] = {
     "ply": _ply_bomb,
     "compressed.ply": _ply_bomb,
-    "splat": lambda data, _: data * 10_000,
+    "splat": lambda data, _: data * 2_000,
     "glb": _glb_bomb,
     "spz": _spz_bomb,
     "sog": _sog_bomb,
