@@ -75,7 +75,11 @@ class Drawn:
 
 
 def benchmark(
-    data: Path, isnet: Path | None = None, segmenter: bool = False, sheet: Path | None = None, only: str | None = None
+    data: Path,
+    isnet: Path | None = None,
+    segmenter: bool = False,
+    sheet: Path | None = None,
+    methods: tuple[str, ...] = (),
 ) -> None:
     """Measure.
 
@@ -84,20 +88,25 @@ def benchmark(
         isnet: Folder with the pieces of ISNet.
         segmenter: Whether to learn the recordings' own models.
         sheet: Where to write a contact sheet; nowhere when not given.
-        only: Half to measure: development or report.
+        methods: Names of those to measure, as in the tables; all of them when not given.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     logging.getLogger("mouselift").setLevel(logging.ERROR)
-    drawn = [one for one in read_drawn(data) if only in (None, one.half)]
+    drawn = read_drawn(data)
     _print_repeated()
-    methods = dict(METHODS)
+    known = dict(METHODS)
     if isnet is not None:
-        methods |= {f"ISNet {size}": _isnet(isnet, size) for size in ("small", "medium")}
+        known |= {f"ISNet {size}": _isnet(isnet, size) for size in ("small", "medium")}
     if segmenter:
-        methods["segmenter of the video"] = _segmenter(data, drawn)
-    results = [_measured(name, method, one, with_box) for with_box in (False, True) for name, method in methods.items()
-               if not (with_box and name in NO_BOX) for one in drawn]  # fmt: skip
+        known[SEGMENTER] = _segmenter(data, drawn)
+    results = [
+        _measured(name, method, one, with_box)
+        for with_box in (False, True)
+        for name, method in known.items()
+        if (name in methods or not methods) and not (with_box and name == SEGMENTER)
+        for one in drawn
+    ]
     for half in ("development", "report"):
         chosen = [result for result in results if result.drawn.half == half]
         if chosen:
@@ -239,7 +248,7 @@ METHODS: dict[str, Method] = {
     "the same, then GrabCut": _grab_cut,
     "MouseLift": _mouselift,
 }
-NO_BOX = ("segmenter of the video",)
+SEGMENTER = "segmenter of the video"  # knows no boxes
 
 
 def _crop_about(box: Window, shape: tuple[int, ...]) -> Window:
