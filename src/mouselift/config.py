@@ -99,17 +99,17 @@ def _set(values: _Section, keys: list[str], value: Any, override: str) -> None:
     values[keys[-1]] = value
 
 
-def _unknown_keys(kind: Any, values: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _unknown_keys(kind: Any, values: Mapping[Any, Any], prefix: str = "") -> list[str]:
     if not is_dataclass(kind):
         return []
     fields = {name: field.type for name, field in kind.__dataclass_fields__.items()}
     unknown = [prefix + str(key) for key in values if key not in fields]
     for key, value in values.items():
         if isinstance(value, Mapping):
-            unknown += _unknown_keys(fields.get(key), cast(Mapping[str, Any], value), f"{prefix}{key}.")
+            unknown += _unknown_keys(fields.get(key), cast(Mapping[Any, Any], value), f"{prefix}{key}.")
         elif isinstance(value, list):
             inner = [part for part in get_args(fields.get(key)) if is_dataclass(part)]  # of tuple[Part, ...]
             for index, part in enumerate(cast(list[Any], value)):
                 if inner and isinstance(part, Mapping):
-                    unknown += _unknown_keys(inner[0], cast(Mapping[str, Any], part), f"{prefix}{key}.{index}.")
+                    unknown += _unknown_keys(inner[0], cast(Mapping[Any, Any], part), f"{prefix}{key}.{index}.")
     return unknown

@@ -40,7 +40,11 @@ logger = logging.getLogger(__name__)
 
 
 def segment_foreground(
-    image: Float[Tensor, "3 h w"], box: Window | None = None, network: Network | None = None
+    image: Float[Tensor, "3 h w"],
+    box: Window | None = None,
+    network: Network | None = None,
+    *,
+    refined: bool = True,
 ) -> Float[Tensor, "1 h w"]:
     """Find the animal in a plain picture and draw its soft mask.
 
@@ -54,6 +58,7 @@ def segment_foreground(
         box: Left, top, right, bottom in pixels (right and bottom outside): where the animal is; nothing far
             beyond it is foreground.
         network: What finds the foreground; U2-Net-p when not given.
+        refined: Take shadows out and trace the tail.
 
     Returns:
         Foreground in [0, 1], its highest value 1, to be cleaned (`clean_mask`).
@@ -63,7 +68,9 @@ def segment_foreground(
             if the packages of the extra `foreground` are missing.
     """
     saliency, place = find_foreground(image, box, network)
-    return _only_inside(torch.from_numpy(refine_outline(_as_bytes(image), saliency[0].numpy()))[None], place)
+    if refined:
+        saliency = torch.from_numpy(refine_outline(_as_bytes(image), saliency[0].numpy()))[None]
+    return _only_inside(saliency, place)
 
 
 def find_foreground(

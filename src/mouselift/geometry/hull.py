@@ -15,6 +15,7 @@ MIN_SEEN_SHARE = 0.5  # of the cameras: what no more of them have in their pictu
 SURFACE_LEVEL = 0.5  # of the largest occupancy on a ray: where it enters the hull
 SURFACE_OPACITY = 0.9  # of a Gaussian that stands for a pixel
 SURFACE_SAMPLES = 64  # along each ray
+RAY_SAMPLES = 32  # the same, where a coarser entry does
 POINTS_AT_A_TIME = 1 << 18  # in all cameras together: their intermediates stay in the cache, and memory is bounded
 MIN_SURFACE_OCCUPANCY = 0.3  # of the hull on a pixel's ray: the silhouettes agree that something is there
 
@@ -118,7 +119,7 @@ def enter_hull(
     masks: Float[Tensor, "*batch v 1 h w"],
     cameras: Cameras,
     *,
-    samples: int = 32,
+    samples: int = RAY_SAMPLES,
 ) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
     """Where rays enter the visual hull.
 

@@ -6,12 +6,17 @@ Checked against PyTorch's own counter and against the tensors that autograd real
 
 from dataclasses import dataclass
 
+from mouselift.geometry.hull import POINTS_AT_A_TIME, RAY_SAMPLES
 from mouselift.models.gslrm import HULL_CHANNELS, RAY_CHANNELS, GSLRMConfig
 
 BACKWARD_FACTOR = 2  # of the forward pass: gradients of the inputs and of the weights
 STATE_BYTES = 20  # per parameter in float32: weight, gradient, AdamW's two moments, moving average
 GAUSSIAN_BYTES = 350  # per Gaussian: what the head's last lines hold at their peak, float32 (measured: 344)
-HULL_BYTES = (440, 1600)  # per Gaussian, and per Gaussian and view: while rays look for the hull (measured: 436, 1592)
+HULL_BYTES = (
+    440,
+    1600,
+)  # per ray, and per ray and view: of the rays that look for the hull together (measured: 436, 1592)
+FOUND_BYTES = 24  # per ray: what the others leave
 RENDER_BYTES = 150  # per Gaussian and target view: projections, their gradients, lists of tiles (gsplat's buffers)
 IMAGE_BYTES = 200  # per pixel of a target view: renders, truth, what the losses keep
 PERCEPTUAL_BYTES = 9800  # per pixel of a target view (measured: ST-LPIPS 3000 with AlexNet, 9770 with VGG; VGG19 3180)
@@ -137,6 +142,8 @@ def training_memory(config: GSLRMConfig, work: Workload, *, bf16: bool, recomput
     layer = layer_bytes(config, tokens, bf16=bf16) + (2 * 12 * d * d if bf16 else 0)  # autocast's copies of weights
     embedding = patches * (_input_channels(config) * pixels * wide + 4 * d)
     hull_base, hull_per_view = HULL_BYTES
+    gaussians_from_hull = gaussians if config.start_from_hull else 0
+    rays = min(gaussians_from_hull, POINTS_AT_A_TIME // (RAY_SAMPLES * work.num_views))
     image = IMAGE_BYTES + (PERCEPTUAL_BYTES if work.perceptual else 0)
     return Memory(
         state=STATE_BYTES * num_parameters(config) // shards,
@@ -144,7 +151,7 @@ def training_memory(config: GSLRMConfig, work: Workload, *, bf16: bool, recomput
         one_layer=layer if recompute else 0,
         head=tokens * 2 * 4 * d + gaussians * GAUSSIAN_BYTES,
         rendering=work.num_targets * (gaussians * RENDER_BYTES + work.batch * work.target_px**2 * image),
-        hull=gaussians * (hull_base + hull_per_view * work.num_views) if config.start_from_hull else 0,
+        hull=rays * (hull_base + hull_per_view * work.num_views) + gaussians_from_hull * FOUND_BYTES,
     )
 
 

@@ -71,8 +71,8 @@ def find_seeds(
 
 def _seed(frame: Picture, box: Window | None, network: Network) -> Mask | None:
     image = torch.from_numpy(frame.copy()).permute(2, 0, 1).float() / 255
-    try:
-        return (clean_mask(segment_foreground(image, box, network))[0] > 0.5).numpy()
+    try:  # a guess of one frame's tail or shadow would be learnt as the truth of all
+        return (clean_mask(segment_foreground(image, box, network, refined=False))[0] > 0.5).numpy()
     except InputError:  # nothing stands out in this frame; `find_seeds` counts them
         return None
 
