@@ -1,26 +1,26 @@
 """One view to six: how near the made views come to the true ones, and how well they agree with each other.
 
     python benchmarks/multiview.py --dataset datasets/heldout --training datasets/synthetic -o runs/multiview
-    python benchmarks/multiview.py ... --weights runs/generator_full/final.safetensors runs/...
+    python benchmarks/multiview.py ... --weights runs/generator_full/final.safetensors runs/... --steps 1 16
 
 Every mouse of the dataset: from one free photograph with its true camera the six views of the rig around it. A way is
 judged by its views (foreground PSNR, SSIM and ST-LPIPS, IoU of the silhouettes) and by their consistency: Gaussians are
 fitted to the six views from their visual hull, and `consistency` is the foreground PSNR with which they then show these
-same six views. What true views reach there is the bound.
+same six views. What true views reach there is the bound; smooth views agree more easily than sharp ones.
 
-Ways: the generator (one for each weights file) with every number of steps, the fitted and painted body, the true views,
-the photograph itself and the mean training picture. Means over mice with 95 % bootstrap intervals.
+Ways: the generator (one for each weights file) with every number of steps and every guidance, the fitted and painted
+body, the true views, the photograph itself and the mean training picture. Means over mice with 95 % bootstrap
+intervals, and differences from the first generator's first way, mouse by mouse. Each mouse is written to mice.jsonl at
+once: a run that was interrupted goes on.
 """
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import tyro
-from torch import Tensor
 from tqdm import tqdm
 
 from mouselift.atomic import atomic_path
@@ -28,7 +28,10 @@ from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import Sample
 from mouselift.data.selection import facelift_subset, split_rig_and_free
 from mouselift.evaluate import figures_of, mean_image, mean_view, nearest_view
+from mouselift.evaluate.figures import interval
+from mouselift.export.charts import Curve, curves, write_charts
 from mouselift.export.picture import contact_sheet
+from mouselift.export.report_html import Html
 from mouselift.geometry import Views
 from mouselift.geometry.hull import hull_gaussians
 from mouselift.metrics import psnr_fg
@@ -44,22 +47,9 @@ WHITE = torch.ones(3)
 CONSISTENCY_STEPS = 100
 MIN_MASK = 0.5  # where made masks count as the animal when made views are compared with each other
 TRAINING_SAMPLES = 400  # in the mean picture
-BOOTSTRAP_DRAWS = 1000
 SHOWN_MICE = 4
 Way = Callable[[Sample, Views, Views], Views]  # sample, photograph (1,), true views (6,) over white -> made views (6,)
-
-
-@dataclass
-class Figures:
-    """Of one way: metric -> one value for each mouse."""
-
-    of_mice: dict[str, list[float]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-
-    def add(self, values: dict[str, float]) -> None:
-        """Take down one mouse."""
-        for name, value in values.items():
-            self.of_mice.setdefault(name, []).append(value)
+Figures = dict[str, dict[str, float]]  # of one mouse: way -> metric -> value
 
 
 def benchmark_multiview(
@@ -68,48 +58,59 @@ def benchmark_multiview(
     out: Path,
     weights: tuple[Path, ...] = (),
     steps: tuple[int, ...] = (1, 2, 4, 8, 16, 50),
+    guidance: tuple[float, ...] = (1.0,),
     mice: int | None = None,
-    consistency: bool = True,
 ) -> None:
-    """Print the table, and write it with a sheet of pictures.
+    """Print the tables, and write them with a chart and a sheet of pictures.
 
     Args:
         dataset: Held-out mice, made by `mouselift synth`.
         training: Where the mean picture comes from.
-        out: Folder for multiview.json, multiview.md and multiview.png.
+        out: Folder for mice.jsonl, multiview.md, steps.svg and multiview.png.
         weights: Of generators; the shipped one by default.
         steps: Of the generators.
+        guidance: Of the generators.
         mice: Only the first ones.
-        consistency: Fit Gaussians to what every way makes, which takes most of the time.
     """
     held_out = MouseDataset(dataset, "val", mice)
     _, perceptual = load_perceptual()
-    ways = _ways(weights or (weights_path("generator"),), steps, training)
-    found = {name: Figures() for name in ways}
+    generators = _generators(weights or (weights_path("generator"),), steps, guidance)
+    ways = {"true views": _true_views, **generators, **_baselines(training)}
+    out.mkdir(parents=True, exist_ok=True)
+    done = out / "mice.jsonl"
+    found: list[Figures] = [json.loads(line) for line in done.read_text().splitlines()] if done.is_file() else []
+    if found and list(found[0]) != list(ways):
+        raise SystemExit(f"{done}: expected the ways {', '.join(ways)}, found others; choose another folder")
     rows = []
     for number in tqdm(range(len(held_out)), unit="mouse"):
+        if number < len(found) and number >= SHOWN_MICE:
+            continue
         sample = held_out[number]
         photograph, truth = _task(sample)
-        row = [("photograph", photograph.images[0]), *(("true", image) for image in truth.images[2:5])]
+        figures: Figures = {}
+        row = [("photograph", photograph.images[0])]
         for name, way in ways.items():
             started = time.perf_counter()
             made = way(sample, photograph, truth)
-            found[name].seconds.append(time.perf_counter() - started)
-            figures = figures_of(made.images, made.masks, truth, perceptual)
-            values = {key: float(value.nanmean()) for key, value in figures.items()}
-            if consistency:
-                values["consistency"] = agreement(made)
-            found[name].add(values)
-            row += [(name, image) for image in made.images[2:5]] if "50" not in name else []
-        rows.append(row)
-    out.mkdir(parents=True, exist_ok=True)
-    contact_sheet(
-        [row[:4] + row[k : k + 3] for row in rows[:SHOWN_MICE] for k in range(4, len(row), 3)], out / "multiview.png"
-    )
-    text = _table(found)
-    for name, content in (("multiview.md", text), ("multiview.json", json.dumps(_summary(found), indent=1))):
-        with atomic_path(out / name) as partial:
-            partial.write_text(content)
+            seconds = time.perf_counter() - started
+            row += [(name, image) for image in made.images[1:5:2]]
+            if number < len(found):
+                continue
+            measured = figures_of(made.images, made.masks, truth, perceptual)
+            values = {key: float(value.nanmean()) for key, value in measured.items()}
+            figures[name] = {**values, "consistency": agreement(made), "seconds": seconds}
+        if number < SHOWN_MICE:
+            rows.append(row)
+        if number >= len(found):
+            found.append(figures)
+            with done.open("a") as file:
+                file.write(json.dumps(figures) + "\n")
+    contact_sheet(rows, out / "multiview.png")
+    text = _table(found) + "\n" + _differences(found, next(iter(generators)))
+    with atomic_path(out / "multiview.md") as partial:
+        partial.write_text(text)
+    if len(steps) > 1:
+        write_charts(_charts(found, generators, steps), out / "steps.svg")
     print(text)
 
 
@@ -132,17 +133,17 @@ def _task(sample: Sample) -> tuple[Views, Views]:
     return sample.views[[chosen]].over(WHITE), sample.views[rig].over(WHITE)
 
 
-def _ways(weights: tuple[Path, ...], steps: tuple[int, ...], training: Path) -> dict[str, Way]:
-    models = load_models(None, None, None)
+def _true_views(sample: Sample, photograph: Views, truth: Views) -> Views:
+    return truth
+
+
+def _baselines(training: Path) -> dict[str, Way]:
+    models = load_models()
     data = MouseDataset(training, "train", TRAINING_SAMPLES)
     mean = mean_view(data[i] for i in range(len(data)))
 
-    def true_views(sample: Sample, photograph: Views, truth: Views) -> Views:
-        return truth
-
     def body(sample: Sample, photograph: Views, truth: Views) -> Views:
-        names = sample.views.cameras.names
-        chosen = names.index(photograph.cameras.names[0])
+        chosen = sample.views.cameras.names.index(photograph.cameras.names[0])
         result = reconstruct_sample(sample, [chosen], config=ReconstructConfig(), models=models)
         shown = render(result.gaussians, truth.cameras, WHITE)
         return Views(images=shown.image.clamp(0, 1), masks=shown.alpha.clamp(0, 1), cameras=truth.cameras)
@@ -155,58 +156,86 @@ def _ways(weights: tuple[Path, ...], steps: tuple[int, ...], training: Path) -> 
         images, masks = mean_image(mean, truth)
         return Views(images=images, masks=masks, cameras=truth.cameras)
 
-    ways: dict[str, Way] = {"true views": true_views}
+    return {"body": body, "nearest view": the_photograph, "mean picture": mean_picture}
+
+
+def _generators(weights: Sequence[Path], steps: Sequence[int], guidance: Sequence[float]) -> dict[str, Way]:
+    ways: dict[str, Way] = {}
     for path in weights:
         model = load_generator(path)
         name = path.parent.name if path.stem in ("best", "final") else "generator"
-        ways |= {f"{name}, {count} step{'s' * (count > 1)}": _generated(model, count) for count in steps}
-    return ways | {"body": body, "photograph": the_photograph, "mean picture": mean_picture}
+        for scale in guidance:
+            for count in steps:
+                ways[_name(name, count, scale)] = _generated(model, count, scale)
+    return ways
 
 
-def _generated(model: Generator, steps: int) -> Way:
+def _name(model: str, steps: int, guidance: float) -> str:
+    return f"{model}, {steps} step{'s' * (steps > 1)}" + (f", guidance {guidance:g}" if guidance != 1 else "")
+
+
+def _generated(model: Generator, steps: int, guidance: float) -> Way:
     def way(sample: Sample, photograph: Views, truth: Views) -> Views:
         given = sample.views[[sample.views.cameras.names.index(photograph.cameras.names[0])]]
-        made = model.generate(
-            given.reshape(1, 1),
-            truth.cameras.reshape(1, len(truth.cameras)),
-            steps=steps,
-            generator=torch.Generator().manual_seed(0),
-        )[0]
+        rig = truth.cameras.reshape(1, len(truth.cameras))
+        dice = torch.Generator().manual_seed(0)
+        made = model.generate(given.reshape(1, 1), rig, steps=steps, guidance=guidance, generator=dice)[0]
         return made.over(WHITE)
 
     return way
 
 
-def _summary(found: dict[str, Figures]) -> dict[str, dict[str, dict[str, float] | float]]:
-    generator = torch.Generator().manual_seed(0)
-    summary: dict[str, dict[str, dict[str, float] | float]] = {}
-    for name, figures in found.items():
-        entry: dict[str, dict[str, float] | float] = {"seconds": float(torch.tensor(figures.seconds).median())}
-        for metric, values in figures.of_mice.items():
-            low, high = _interval(torch.tensor(values), generator)
-            entry[metric] = {"mean": float(torch.tensor(values).nanmean()), "low": low, "high": high}
-        summary[name] = entry
-    return summary
+def _values(found: Sequence[Figures], way: str, metric: str) -> torch.Tensor:
+    return torch.tensor([figures[way][metric] for figures in found])
 
 
-def _interval(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
-    draws = torch.randint(len(values), (BOOTSTRAP_DRAWS, len(values)), generator=generator)
-    low, high = torch.quantile(values[draws].nanmean(1), torch.tensor([0.025, 0.975])).tolist()
-    return low, high
-
-
-def _table(found: dict[str, Figures]) -> str:
-    summary = _summary(found)
-    metrics = [name for name in next(iter(found.values())).of_mice]
+def _table(found: Sequence[Figures]) -> str:
+    """Means with 95 % bootstrap intervals, and the median time."""
+    metrics = [name for name in next(iter(found[0].values())) if name != "seconds"]
     lines = ["| way | " + " | ".join(metrics) + " | s |", "|---|" + "---|" * (len(metrics) + 1)]
-    for name, entry in summary.items():
-        cells = []
-        for metric in metrics:
-            value = entry[metric]
-            assert isinstance(value, dict)
-            cells.append(f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
-        lines.append(f"| {name} | {' | '.join(cells)} | {entry['seconds']:.2f} |")
+    for way in found[0]:
+        entries = [interval(_values(found, way, metric)) for metric in metrics]
+        cells = [f"{e['mean']:.3f} [{e['low']:.3f}, {e['high']:.3f}]" for e in entries]
+        lines.append(f"| {way} | {' | '.join(cells)} | {_values(found, way, 'seconds').median():.2f} |")
+    return f"{len(found)} mice\n\n" + "\n".join(lines) + "\n"
+
+
+def _differences(found: Sequence[Figures], reference: str) -> str:
+    """Mean difference of every way from one of them on the same mice, with its interval."""
+    metrics = [name for name in found[0][reference] if name != "seconds"]
+    lines = [f"Minus `{reference}`, mouse by mouse:", "", "| way | " + " | ".join(metrics) + " |"]
+    lines.append("|---|" + "---|" * len(metrics))
+    for way in found[0]:
+        if way == reference:
+            continue
+        entries = [interval(_values(found, way, metric) - _values(found, reference, metric)) for metric in metrics]
+        cells = [f"{e['mean']:+.3f} [{e['low']:+.3f}, {e['high']:+.3f}]" for e in entries]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _charts(found: Sequence[Figures], generators: dict[str, Way], steps: Sequence[int]) -> list[Html]:
+    """Every metric over the number of steps, a line for each generator and guidance."""
+    charts = []
+    metrics = [name for name in next(iter(found[0].values())) if name != "seconds"]
+    for metric in metrics:
+        lines: dict[str, list[tuple[int, dict[str, float]]]] = {}
+        for way in generators:
+            model, _, rest = way.partition(", ")
+            count, _, guided = rest.partition(" step")
+            line = model + guided.lstrip("s")
+            lines.setdefault(line, []).append((int(count), interval(_values(found, way, metric))))
+        drawn = [
+            Curve(
+                name=name,
+                points=tuple((count, entry["mean"]) for count, entry in points),
+                low=tuple(entry["low"] for _, entry in points),
+                high=tuple(entry["high"] for _, entry in points),
+            )
+            for name, points in lines.items()
+        ]
+        charts.append(curves(drawn, metric, x_label="steps", y_label=metric, x_ticks=tuple(steps), x_log=True))
+    return charts
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Small charts for reports, as SVG inside the page: sharp at any size, in the page's own colours, no scripts."""
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from mouselift.atomic import atomic_path
 from mouselift.export.report_html import Html
 
 Hue = Literal["main", "second", "quiet", "bad"]
@@ -113,7 +116,15 @@ class Curve:
     high: tuple[float, ...] = ()
 
 
-def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) -> Html:
+def curves(
+    lines: Sequence[Curve],
+    title: str,
+    *,
+    x_label: str,
+    y_label: str,
+    x_ticks: Sequence[float] = (),
+    x_log: bool = False,
+) -> Html:
     """Lines over a common axis, each named at its end; intervals are bars.
 
     Args:
@@ -121,14 +132,17 @@ def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) ->
         title: Written above.
         x_label: What x is, with its unit.
         y_label: What y is, with its unit.
+        x_ticks: Where numbers stand below the axis; round ones when not given.
+        x_log: The axis has equal factors at equal distances.
     """
     spread = [v for line in lines for v in (*(y for _, y in line.points), *line.low, *line.high) if np.isfinite(v)]
     xs = [x for line in lines for x, _ in line.points]
     x_span, y_span = (min(xs), max(xs)), (min(spread), max(spread))
+    along = np.log if x_log else float
     left, right, top, bottom = 44, CURVES_WIDTH - 110, 46, CURVES_HEIGHT - 34
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_span[0]) / max(x_span[1] - x_span[0], 1e-9)
+        across = (along(x) - along(x_span[0])) / max(along(x_span[1]) - along(x_span[0]), 1e-9)
         up = (y - y_span[0]) / max(y_span[1] - y_span[0], 1e-9)
         return left + across * (right - left), bottom - up * (bottom - top)
 
@@ -137,7 +151,7 @@ def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) ->
         y = place(x_span[0], tick)[1]
         parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_text(left - 6, y + 4, f"{tick:g}", "end", "quiet"))
-    for tick in _ticks_between(*x_span):
+    for tick in x_ticks or _ticks_between(*x_span):
         parts.append(_text(place(tick, y_span[0])[0], bottom + 16, f"{tick:g}", "middle", "quiet"))
     parts.append(_text((left + right) / 2, bottom + 31, x_label, "middle", "quiet"))
     ends: list[tuple[float, str]] = []
@@ -148,7 +162,7 @@ def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) ->
             continue
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        for (x, _), low, high in zip(line.points, line.low, line.high, strict=False):
+        for (x, _), low, high in zip(line.points if line.low else (), line.low, line.high, strict=True):
             (at, y0), (_, y1) = place(x, low), place(x, high)
             parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y0:.1f}" y2="{y1:.1f}" stroke="{colour}"/>')
         if len(places) <= MAX_MARKED:
@@ -159,6 +173,32 @@ def curves(lines: Sequence[Curve], title: str, *, x_label: str, y_label: str) ->
         lowest = max(y, lowest + NAME_STEP)
         parts.append(f'<text y="{lowest + 4:.1f}" {text}</text>')
     return _svg(CURVES_WIDTH, max(CURVES_HEIGHT, lowest + 10), f"{title}: {y_label} over {x_label}", parts)
+
+
+def write_charts(charts: Sequence[Html], path: Path, columns: int = 2) -> None:
+    """Charts (`curves`, `histogram`) as one SVG file that can be read on light and dark paper.
+
+    Args:
+        charts: Of one size.
+        path: Written atomically.
+        columns: Charts beside each other.
+    """
+    boxes = [re.search(r'viewBox="0 0 (\S+) (\S+)"', chart) for chart in charts]
+    sizes = [(float(box[1]), float(box[2])) for box in boxes if box is not None]
+    width, height = (max(size[k] for size in sizes) for k in (0, 1))
+    parts = []
+    for k, (chart, size) in enumerate(zip(charts, sizes, strict=True)):
+        inner = chart[chart.index("<svg") + 4 : chart.rindex("</div>")]
+        place = f'x="{k % columns * width:g}" y="{k // columns * height:g}" width="{size[0]:g}" height="{size[1]:g}"'
+        parts.append(f"<svg {place}{inner}")
+    columns = min(columns, len(charts))
+    box = f"0 0 {columns * width:g} {-(-len(charts) // columns) * height:g}"
+    style = "text{font:13px sans-serif}.ink,.quiet{fill:#888}.axis{stroke:#8885}.main{fill:#2f74c8}.bad{fill:#d2453b}"
+    with atomic_path(path) as partial:
+        partial.write_text(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}"><style>{style}</style>{"".join(parts)}</svg>\n',
+            encoding="utf-8",
+        )
 
 
 def spans_of(instants: Sequence[int], step: int) -> tuple[tuple[int, int], ...]:

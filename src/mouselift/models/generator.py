@@ -29,6 +29,7 @@ TARGET_CHANNELS = 3 * PIXEL_CHANNELS + 6  # noisy pixels, the input picture and 
 OUTPUT_CHANNELS = PIXEL_CHANNELS + 2  # paint, and the logits of how much of the two pictures is taken over
 MIN_NOISE = 0.05  # 1 - t is clamped here where it divides (same source, section 4)
 TIME_FREQUENCIES = 64
+MAX_STEPS = 50
 PLACE_AMPLITUDE = 1.0
 BACKGROUND = torch.tensor([0.0, 0.0, 0.0, -1.0]).view(4, 1, 1)  # encoded
 
@@ -47,6 +48,8 @@ class GeneratorConfig:
     attention: Literal["dense", "sparse"] = "dense"
     """"dense": every token sees all views. "sparse": it sees the input view and its own, as FaceLift's published
     diffusion does."""
+    condition_dropout: float = 0.0
+    """Share of the training examples that were shown no picture. Without any there is no guidance."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_dim:
@@ -55,6 +58,29 @@ class GeneratorConfig:
             raise ValueError(f"sizes of a generator must be positive: {self}")
         if self.attention not in ("dense", "sparse"):
             raise ValueError(f"expected the attention dense or sparse, found {self.attention!r}")
+        if not 0 <= self.condition_dropout < 1:
+            raise ValueError(f"expected condition_dropout in [0, 1), found {self.condition_dropout}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conditioned:
+    """All that the input view and the wanted cameras say, which no step of sampling changes.
+
+    Attributes:
+        given: Tokens of the input view.
+        asked: Tokens of the wanted views, without their noisy pixels and the time.
+        shown: The input picture as every wanted camera sees it on a flat card.
+        mirrored: The back of that card.
+        visible: What each token may see; None for everything.
+        grid: Rows and columns of a wanted view's patches.
+    """
+
+    given: Float[Tensor, "b l d"]
+    asked: Float[Tensor, "b v l2 d"]
+    shown: Float[Tensor, "b v 4 h w"]
+    mirrored: Float[Tensor, "b v 4 h w"]
+    visible: Bool[Tensor, "l3 l3"] | None
+    grid: tuple[int, int]
 
 
 class Generator(nn.Module):
@@ -83,6 +109,7 @@ class Generator(nn.Module):
         condition: Views,
         wanted: Cameras,
         *,
+        known: Bool[Tensor, "b"] | None = None,
         bf16: bool = False,
     ) -> Float[Tensor, "b v 4 h w"]:
         """Predict the clean pixels of the wanted views.
@@ -93,36 +120,64 @@ class Generator(nn.Module):
             time: From 0 (noise) to 1 (clean), one for all views of an object.
             condition: (B, 1) input views.
             wanted: (B, V) pinhole cameras of the wanted views, same image size.
+            known: False where the network gets an empty picture instead of the input view; its camera stays.
             bf16: Run the transformer in bfloat16.
         """
+        return self.denoise(noisy, time, self.look(condition, wanted, known=known, bf16=bf16), bf16=bf16)
+
+    def look(
+        self, condition: Views, wanted: Cameras, *, known: Bool[Tensor, "b"] | None = None, bf16: bool = False
+    ) -> Conditioned:
+        """What `denoise` needs besides the noisy pixels and the time; arguments as in `forward`."""
         input_rays, target_rays = self._rays(condition.cameras, wanted)
         seen = encode_pixels(condition)
+        if known is not None:
+            seen = torch.where(known.view(-1, 1, 1, 1, 1), seen, BACKGROUND.to(seen))
         shown, mirrored = (shown_at(seen, condition.cameras, wanted, mirror) for mirror in (False, True))
+        with low_precision(seen, bf16):
+            given = self.input_embedder(torch.cat([seen, input_rays], dim=2)) + self._places(condition.cameras)
+            asked = self._embed_target(torch.cat([shown, mirrored, target_rays], dim=2), PIXEL_CHANNELS)
+            asked = asked + self._places(wanted)
+        return Conditioned(
+            given=rearrange(given, "b v l d -> b (v l) d"),
+            asked=asked,
+            shown=shown,
+            mirrored=mirrored,
+            visible=self._visible(wanted.batch_shape[1], given.shape[2], asked.shape[2], asked.device),
+            grid=(wanted.height // self.config.patch_size_px, wanted.width // self.config.patch_size_px),
+        )
+
+    def denoise(
+        self, noisy: Float[Tensor, "b v 4 h w"], time: Float[Tensor, "b"], seen: Conditioned, *, bf16: bool = False
+    ) -> Float[Tensor, "b v 4 h w"]:
+        """`forward`, for views and cameras that were looked at before."""
         with low_precision(noisy, bf16):
-            given = self.input_embedder(torch.cat([seen, input_rays], dim=2))
-            scaled = time.view(-1, 1, 1, 1, 1) * noisy
-            asked = self.target_embedder(torch.cat([scaled, shown, mirrored, target_rays], dim=2))
-            given = given + self._places(condition.cameras)
-            asked = asked + self._places(wanted) + self.time_embedder(sinusoidal(time))[:, None, None]
-            tokens = torch.cat([rearrange(t, "b v l d -> b (v l) d") for t in (given, asked)], dim=1)
+            asked = seen.asked + self._embed_target(time.view(-1, 1, 1, 1, 1) * noisy, 0)
+            asked = asked + self.time_embedder(sinusoidal(time))[:, None, None]
+            tokens = torch.cat([seen.given, rearrange(asked, "b v l d -> b (v l) d")], dim=1)
             tokens = self.input_layer_norm(tokens.float())
-            visible = self._visible(wanted.batch_shape[1], given.shape[2], asked.shape[2], tokens.device)
             for layer in self.transformer_layers:
-                tokens = layer(tokens, visible)
-            patches = self.pixel_decoder(tokens[:, given.shape[1] * given.shape[2] :])
-        p = self.config.patch_size_px
+                tokens = layer(tokens, seen.visible)
+            patches = self.pixel_decoder(tokens[:, seen.given.shape[1] :])
+        p, (rows, columns) = self.config.patch_size_px, seen.grid
         pixels = rearrange(
             patches.float(),
             "b (v y x) (i j c) -> b v c (y i) (x j)",
             i=p,
             j=p,
             c=OUTPUT_CHANNELS,
-            y=wanted.height // p,
-            x=wanted.width // p,
+            y=rows,
+            x=columns,
         )
         paint, take = pixels.split([PIXEL_CHANNELS, 2], dim=2)
         take = take.sigmoid()
-        return paint + take[:, :, :1] * shown + take[:, :, 1:] * mirrored
+        return paint + take[:, :, :1] * seen.shown + take[:, :, 1:] * seen.mirrored
+
+    def _embed_target(self, pixels: Float[Tensor, "b v c h w"], first: int) -> Float[Tensor, "b v l d"]:
+        """What a part of a wanted view's channels, from `first` on, adds to its tokens: the embedding is linear."""
+        patchify, linear = self.target_embedder
+        weight = linear.get_parameter("weight").unflatten(1, (-1, TARGET_CHANNELS))
+        return F.linear(patchify(pixels), weight[..., first : first + pixels.shape[2]].flatten(1))
 
     def _rays(self, given: Cameras, wanted: Cameras) -> tuple[Float[Tensor, "b 1 6 h w"], Float[Tensor, "b v 6 h2 w2"]]:
         """Pluecker rays of the input view and of the wanted ones."""
@@ -148,7 +203,14 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, view: Views, rig: Cameras, *, steps: int, generator: torch.Generator, bf16: bool = False
+        self,
+        view: Views,
+        rig: Cameras,
+        *,
+        steps: int,
+        generator: torch.Generator,
+        guidance: float = 1.0,
+        bf16: bool = False,
     ) -> Views:
         """Make the views of a rig from one input view.
 
@@ -157,18 +219,59 @@ class Generator(nn.Module):
             rig: (B, V) wanted cameras in the frame of `view.cameras`; the result carries exactly these.
             steps: Euler steps of the flow, 1 to 50. One gives the mean of what is likely, more give a sharper sample.
             generator: Source of the initial noise, on the CPU, so that a seed means the same on every device.
+            guidance: Weight of the picture against no picture (Ho & Salimans 2022); 1 is none. Another one takes
+                weights that were trained with `condition_dropout`, and twice the time.
             bf16: Run the transformer in bfloat16.
         """
-        if not 1 <= steps <= 50:
-            raise ValueError(f"expected 1 to 50 steps, found {steps}")
+        if not 1 <= steps <= MAX_STEPS:
+            raise ValueError(f"expected 1 to {MAX_STEPS} steps, found {steps}")
         shape = (*rig.batch_shape, PIXEL_CHANNELS, rig.height, rig.width)
-        state = torch.randn(shape, generator=generator).to(view.images)
+        noise = torch.randn(shape, generator=generator).to(view.images)
+        return decode_pixels(self.flow(noise, view, rig, steps=steps, guidance=guidance, bf16=bf16), rig)
+
+    @torch.no_grad()
+    def flow(
+        self,
+        state: Float[Tensor, "b v 4 h w"],
+        view: Views,
+        rig: Cameras,
+        *,
+        steps: int,
+        start: float = 0.0,
+        end: float = 1.0,
+        guidance: float = 1.0,
+        bf16: bool = False,
+    ) -> Float[Tensor, "b v 4 h w"]:
+        """Follow the flow from one time to a later one by Euler's method.
+
+        Args:
+            state: At the time `start`; noise at 0.
+            view: (B, 1) input.
+            rig: (B, V) wanted cameras.
+            steps: Of equal length.
+            start: Time.
+            end: Time; 1 is clean.
+            guidance: As in `generate`.
+            bf16: As in `generate`.
+
+        Returns:
+            The state at the time `end`.
+        """
+        if guidance != 1 and self.config.condition_dropout == 0:
+            raise ValueError(f"expected no guidance, which this generator was not trained for, found {guidance:g}")
+        count = len(state)
+        if guidance != 1:  # with and without the picture side by side
+            view, rig = Views.cat([view, view]), Cameras.cat([rig, rig])
+        known = None if guidance == 1 else torch.arange(2 * count, device=state.device) < count
+        seen = self.look(view, rig, known=known, bf16=bf16)
         for i in range(steps):
-            now, later = i / steps, (i + 1) / steps
-            time = state.new_full((shape[0],), now)
-            clean = self(state, time, view, rig, bf16=bf16)
-            state = clean if i == steps - 1 else state + (clean - state) * ((later - now) / (1 - now))
-        return decode_pixels(state, rig)
+            now, later = (start + (end - start) * k / steps for k in (i, i + 1))
+            noisy = state if guidance == 1 else torch.cat([state, state])
+            clean = self.denoise(noisy, state.new_full((len(noisy),), now), seen, bf16=bf16)
+            if guidance != 1:
+                clean = torch.lerp(clean[count:], clean[:count], guidance)
+            state = clean if later == 1 else state + (clean - state) * ((later - now) / (1 - now))
+        return state
 
 
 def encode_pixels(views: Views) -> Float[Tensor, "b v 4 h w"]:

@@ -10,11 +10,9 @@ from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Views
 from mouselift.geometry.rigs import facing_azimuth_deg, mouse_rig
 from mouselift.models.checkpoint_io import load_generator
-from mouselift.models.generator import Generator
+from mouselift.models.generator import MAX_STEPS, Generator
 from mouselift.models.mvunet.folder import load_pipeckpts
-from mouselift.models.mvunet.pipeline import LatentGenerator
-
-MAX_PIXEL_STEPS = 50
+from mouselift.models.mvunet.pipeline import MAX_GUIDANCE, LatentGenerator
 
 
 @runtime_checkable
@@ -71,6 +69,7 @@ class PixelGenerator:
     size_px: int
 
     default_steps = 1
+    default_guidance = 1.0
     input_deg = None
 
     def rig(self, camera: Cameras) -> Cameras:
@@ -80,17 +79,21 @@ class PixelGenerator:
     def generate(
         self, view: Views, rig: Cameras, *, steps: int | None = None, guidance: float | None = None, seed: int = 0
     ) -> Views:
-        """See `MultiViewGenerator.generate`; 1 to 50 steps, and no guidance."""
+        """See `MultiViewGenerator.generate`; 1 to 50 steps, guidance where the weights were trained for it."""
         steps = self.default_steps if steps is None else steps
-        if not 1 <= steps <= MAX_PIXEL_STEPS:
-            raise InputError(f"expected 1 to {MAX_PIXEL_STEPS} steps, found {steps}")
-        if guidance not in (None, 1.0):
+        if not 1 <= steps <= MAX_STEPS:
+            raise InputError(f"expected 1 to {MAX_STEPS} steps, found {steps}")
+        guidance = self.default_guidance if guidance is None else guidance
+        if not 0 <= guidance <= MAX_GUIDANCE:
+            raise InputError(f"expected a guidance of 0 to {MAX_GUIDANCE}, found {guidance}")
+        if guidance != 1 and self.network.config.condition_dropout == 0:
             raise InputError(f"expected no guidance, which this generator was not trained for, found {guidance:g}")
         device = next(self.network.parameters()).device
         made = self.network.generate(
             view.reshape(1, 1).to(device),
             rig.reshape(1, len(rig)).to(device),
             steps=steps,
+            guidance=guidance,
             generator=torch.Generator().manual_seed(seed),
         )[0].to("cpu")
         return Views(images=made.images, masks=made.masks, cameras=rig)

@@ -75,7 +75,7 @@ def generator_config(shapes: Shapes, recorded: Mapping[str, Any], head_dim: int 
             width=width,
             head_dim=_head_dim(recorded, head_dim),
             num_layers=_count_layers(shapes),
-            **_chosen(recorded, ("relative_rays", "attention")),
+            **_chosen(recorded, ("relative_rays", "attention", "condition_dropout")),
         )
 
 

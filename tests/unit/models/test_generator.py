@@ -109,7 +109,7 @@ def test_sampling_integrates_the_flow_of_a_perfect_network() -> None:
     answer = torch.rand(1, 6, 4, SIZE, SIZE) * 2 - 1
 
     class Oracle(Generator):
-        def forward(self, *_: object, **__: object) -> torch.Tensor:
+        def denoise(self, *_: object, **__: object) -> torch.Tensor:
             return answer
 
     model = Oracle(TINY)
@@ -177,3 +177,61 @@ def test_ablations_survive_the_weights_file(tmp_path: Path) -> None:
     config = replace(TINY, relative_rays=False, attention="sparse")
     save_weights(Generator(config), tmp_path / "w.safetensors", {"model": asdict(config)})
     assert load_generator(tmp_path / "w.safetensors", head_dim=32).config == config
+
+
+def guidable() -> Generator:
+    torch.manual_seed(0)
+    return Generator(replace(TINY, condition_dropout=0.1)).eval()
+
+
+def guided(model: Generator, guidance: float, view: Views | None = None, steps: int = 3) -> Views:
+    dice = torch.Generator().manual_seed(0)
+    return model.generate(view or photograph(), rig(), steps=steps, guidance=guidance, generator=dice)
+
+
+def test_guidance_zero_sees_no_picture_and_one_is_none() -> None:
+    model = guidable()
+    blank = replace(photograph(), masks=torch.zeros(1, 1, 1, SIZE, SIZE))
+    torch.testing.assert_close(guided(model, 0.0).images, guided(model, 0.0, blank).images)
+    torch.testing.assert_close(guided(model, 0.0).masks, guided(model, 1.0, blank).masks)
+    assert not torch.allclose(guided(model, 1.0).masks, guided(model, 1.0, blank).masks)
+
+
+def test_guidance_goes_on_from_without_past_with_the_picture() -> None:
+    model, view, cameras = guidable(), photograph(), rig()
+    noise = torch.randn(1, 6, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    time = torch.zeros(1)
+    with_it, without = (model(noise, time, view, cameras, known=torch.tensor([known])) for known in (True, False))
+    found = model.flow(noise, view, cameras, steps=1, guidance=2.5)
+    torch.testing.assert_close(found, without + 2.5 * (with_it - without), atol=1e-5, rtol=1e-4)
+
+
+def test_guidance_of_weights_that_always_saw_the_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="no guidance, which this generator was not trained for, found 2"):
+        guided(tiny_model(), 2.0)
+
+
+def test_two_halves_of_the_flow_are_the_whole() -> None:
+    model, view, cameras = tiny_model(), photograph(), rig()
+    noise = torch.randn(1, 6, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    half = model.flow(noise, view, cameras, steps=2, end=0.5)
+    whole = model.flow(half, view, cameras, steps=2, start=0.5)
+    torch.testing.assert_close(whole, model.flow(noise, view, cameras, steps=4))
+
+
+def test_pictures_in_a_batch_are_made_as_each_alone() -> None:
+    model, cameras = tiny_model(), rig()
+    views = Views.cat([photograph(-90.0), photograph(-40.0)])
+    noise = torch.randn(2, 6, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    together = model.flow(noise, views, Cameras.cat([cameras, cameras]), steps=2)
+    for k in range(2):
+        alone = model.flow(noise[k : k + 1], views[k : k + 1], cameras, steps=2)
+        torch.testing.assert_close(together[k : k + 1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_what_does_not_change_over_steps_is_looked_at_once(monkeypatch) -> None:
+    model, looks = tiny_model(), []
+    look = model.look
+    monkeypatch.setattr(model, "look", lambda *args, **options: looks.append(1) or look(*args, **options))
+    generate(model, photograph(), rig(), steps=5)
+    assert len(looks) == 1

@@ -22,6 +22,7 @@ from mouselift.models.mvunet.folder import Parts
 from mouselift.models.mvunet.matte import cut_out
 from mouselift.models.mvunet.unet import is_posed
 
+MAX_GUIDANCE = 100
 MAX_STEPS = 1000
 ETA = 1.0  # upstream samples stochastically
 SAME_POSE = 0.02  # differences of poses (entries of a rotation, scene units) below it count as none: about a degree
@@ -151,8 +152,8 @@ class LatentGenerator:
     def _check(self, view: Views, rig: Cameras, steps: int, guidance: float, seeds: Sequence[int]) -> None:
         if not 1 <= steps <= MAX_STEPS:
             raise InputError(f"expected 1 to {MAX_STEPS} steps, found {steps}")
-        if not 0 <= guidance <= 100:
-            raise InputError(f"expected a guidance of 0 to 100, found {guidance}")
+        if not 0 <= guidance <= MAX_GUIDANCE:
+            raise InputError(f"expected a guidance of 0 to {MAX_GUIDANCE}, found {guidance}")
         if len(seeds) != len(view.images):
             raise ValueError(f"{len(seeds)} seeds for {len(view.images)} pictures")
         side = self.size_px
