@@ -131,7 +131,7 @@ def measure(count: int, size: int, options: argparse.Namespace, stack: ExitStack
 def ratios(result: dict[str, list[float]]) -> dict[str, list[float]]:
     """How many times longer each peer takes than the kernel's build of the same instruction set."""
     return {
-        peer: [theirs / ours for theirs, ours in zip(result[peer], result[own], strict=False)]
+        peer: [theirs / ours for theirs, ours in zip(result[peer], result[own][: len(result[peer])], strict=True)]
         for peer, own in LIKE_AGAINST_LIKE.items()
         if peer in result and own in result
     }

@@ -261,9 +261,9 @@ def build() -> dict[str, np.ndarray]:
 
 def pack(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], num_skin: int) -> dict[str, np.ndarray]:
     """Join parts (the eyes are what follows `num_skin` vertices), dress them, and quantise."""
-    starts = np.cumsum([0] + [len(p) for p, _, _ in parts])
+    starts = np.cumsum([0] + [len(p) for p, _, _ in parts[:-1]])
     vertices = np.concatenate([p for p, _, _ in parts])
-    faces = np.concatenate([f + start for (_, f, _), start in zip(parts, starts, strict=False)])
+    faces = np.concatenate([f + start for (_, f, _), start in zip(parts, starts, strict=True)])
     dense = np.concatenate([weights for _, _, weights in parts])
     normals = vertex_normals(vertices, faces)
     regions = paint_regions(vertices, normals, dense, rest_joints())

@@ -240,7 +240,7 @@ def _sog(data: bytes, rng: Rng) -> bytes:
         case 0:
             del files[at]
         case 1:
-            files[at] = (("../../../tmp/x", "/etc/passwd", "", "a" * 60_000, name.upper())[rng.integers(5)], content)
+            files[at] = (("../../../outside", "/outside", "", "a" * 60_000, name.upper())[rng.integers(5)], content)
         case 2:
             files[at] = (name, _anywhere(content, rng))
         case 3:

@@ -76,6 +76,17 @@ def random_views(generator: torch.Generator, *batch: int) -> Views:
     )
 
 
+def golden_views(vectors: dict[str, Tensor]) -> Views:
+    """The context views of a file of golden vectors."""
+    fx, fy, cx, cy = vectors["fxfycxcy"].unbind(-1)
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    K = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
+    images = vectors["image"]
+    w2c = torch.linalg.inv(vectors["c2w"].double()).float()
+    cameras = Cameras(K=K, w2c=w2c, width=images.shape[-1], height=images.shape[-2])
+    return Views(images=images, masks=torch.ones_like(images[:, :, :1]), cameras=cameras)
+
+
 def random_gaussians(generator: torch.Generator, *batch: int, count: int = 7, degree: int = 0) -> Gaussians:
     return Gaussians(
         means=random_points(generator, *batch, count),

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run_command
 from models import random_models
 
-from mouselift import cli
 from mouselift.data.layout import write_dataset, write_sample
 from mouselift.evaluate.index import make_index, read_index, write_index
 from mouselift.geometry import Cameras, Similarity, Views
@@ -68,13 +68,8 @@ def recorded(tmp_path_factory) -> Path:
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     """Exit status and what was written to stderr."""
-    monkeypatch.setattr("sys.argv", ["mouselift", "evaluate", *arguments])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    return status, capsys.readouterr().err
+    status, _, errors = run_command(monkeypatch, capsys, "evaluate", *arguments)
+    return status, errors
 
 
 def test_one_photograph_beside_every_baseline(tmp_path, monkeypatch, capsys, weights, synthetic) -> None:

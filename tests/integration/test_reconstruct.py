@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run_command
 from models import random_models
 from PIL import Image
 
-from mouselift import cli, read_ply
+from mouselift import read_ply
 from mouselift.data.layout import read_sample, sample_folder_name, write_dataset, write_sample
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity, Views
@@ -57,13 +58,8 @@ def write_samples(root: Path, count: int) -> Path:
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     """Exit status and what was written to stderr."""
-    monkeypatch.setattr("sys.argv", ["mouselift", *arguments])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    return status, capsys.readouterr().err
+    status, _, errors = run_command(monkeypatch, capsys, *arguments)
+    return status, errors
 
 
 @pytest.mark.parametrize(

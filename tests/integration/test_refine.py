@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run_command
 from torch.nn import functional as F
 
-from mouselift import cli, read_ply
+from mouselift import read_ply
 from mouselift.data.layout import read_sample, write_sample
 from mouselift.export.ply import write_ply
 from mouselift.geometry import Gaussians, Similarity
@@ -45,15 +46,8 @@ def sample(tmp_path_factory) -> Path:
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr."""
-    monkeypatch.setattr("sys.argv", ["mouselift", "refine", *arguments])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    """Exit status, and what was written to stdout and stderr."""
+    return run_command(monkeypatch, capsys, "refine", *arguments)
 
 
 def test_a_camera_left_out_is_shown_better_than_by_the_hull_and_the_nearest_view(

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import run_command
 from rig_recordings import AXES_MM, centre_at, write_rig_recording
 
-from mouselift import cli, read_ply
+from mouselift import read_ply
 from mouselift.data.layout import read_sample
 from mouselift.data.plan import PrepareConfig
 from mouselift.data.recording import open_recording
@@ -32,14 +33,7 @@ def test_a_rig_reconstruction_converts_to_mm_of_the_rigs_world(tmp_path: Path) -
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
     """Exit status, and what was written to stdout and stderr."""
-    monkeypatch.setattr("sys.argv", ["mouselift", "reconstruct", *arguments])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    return run_command(monkeypatch, capsys, "reconstruct", *arguments)
 
 
 @pytest.fixture(scope="module")

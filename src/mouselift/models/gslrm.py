@@ -138,7 +138,7 @@ class GSLRM(nn.Module):
         """The same before activation."""
         groups = _groups(context)
         silhouettes = _of_one_size(groups)
-        seen = [self._look(group, silhouettes) for group in groups]
+        seen = [self.look(group, silhouettes) for group in groups]
         patches, prior = torch.cat([patches for patches, _ in seen], dim=1), PixelPrior.cat([p for _, p in seen])
         _, embed = self.patch_embedder
         with low_precision(patches, bf16):
@@ -149,7 +149,7 @@ class GSLRM(nn.Module):
                 tokens = layer(tokens)
         return self._decode(tokens.float(), prior)
 
-    def _look(self, views: Views, silhouettes: Views) -> tuple[Float[Tensor, "b k c"], PixelPrior]:
+    def look(self, views: Views, silhouettes: Views) -> tuple[Float[Tensor, "b k c"], PixelPrior]:
         """The used patches of views of one size, as the network sees them, and what their pixels start from."""
         p = self.config.patch_size_px
         if views.cameras.height % p or views.cameras.width % p:

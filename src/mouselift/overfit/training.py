@@ -94,11 +94,11 @@ class _Repeating(GSLRM):
         super().__init__(config)
         self._seen: dict[int, tuple[Views, tuple[Tensor, PixelPrior]]] = {}
 
-    def _look(self, views: Views, silhouettes: Views) -> tuple[Float[Tensor, "b k c"], PixelPrior]:
+    def look(self, views: Views, silhouettes: Views) -> tuple[Float[Tensor, "b k c"], PixelPrior]:
         if not self.config.start_from_hull:  # its views come over another background each time
-            return super()._look(views, silhouettes)
+            return super().look(views, silhouettes)
         if id(views) not in self._seen:  # the views are kept with it, so that no others get their id
-            self._seen[id(views)] = (views, super()._look(views, silhouettes))
+            self._seen[id(views)] = (views, super().look(views, silhouettes))
         return self._seen[id(views)][1]
 
 
@@ -120,7 +120,7 @@ def _start_apart(model: GSLRM, contexts: Sequence[Views]) -> None:
 
     The embedding is a random one of whitened patches, so that each token differs from all others from the start.
     """
-    patches = torch.cat([model._look(context, context)[0].flatten(0, 1) for context in contexts])
+    patches = torch.cat([model.look(context, context)[0].flatten(0, 1) for context in contexts])
     spread, directions = torch.linalg.eigh((patches.mT @ patches / len(patches)).double())
     whitening = directions * (spread.clamp_min(0) + SPREAD_FLOOR * spread.mean()).rsqrt() @ directions.mT
     embedding = model.patch_embedder[1]

@@ -1,5 +1,7 @@
 """What every perceptual distance offers, and LPIPS (Zhang et al., CVPR 2018) over a backbone."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10  # inside the root: its gradient is finite where all features are 0, as in black corners
 
 
-class Perceptual(nn.Module):
+class Perceptual(nn.Module, ABC):
     """A frozen distance between pictures; 0 for equal ones.
 
     Attributes:
@@ -24,11 +26,11 @@ class Perceptual(nn.Module):
     name: str
     title: str
 
+    @abstractmethod
     def levels(
         self, predicted: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]
     ) -> list[Float[Tensor, "n 1 h2 w2"]]:
         """Weighted differences at every level, each at its own resolution."""
-        raise NotImplementedError
 
     def forward(
         self, predicted: Float[Tensor, "*batch 3 h w"], target: Float[Tensor, "*batch 3 h w"]

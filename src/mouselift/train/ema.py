@@ -73,4 +73,5 @@ class EMA:
                 save_weights(model, path, record)
 
     def _fill(self, values: list[Tensor]) -> None:
+        # Not strict, because buffers, which `copy_buffers` brings, are not among the names.
         self._model.load_state_dict(dict(zip(self._names, values, strict=True)), strict=False, assign=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import golden_views
 
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Views, camera_rays
@@ -24,16 +25,6 @@ def golden(name: str) -> dict:
     if not path.is_file():
         pytest.skip(f"golden vectors not found at {path}; set MOUSELIFT_GOLDEN")
     return torch.load(path, weights_only=True)
-
-
-def golden_views(vectors: dict) -> Views:
-    fx, fy, cx, cy = vectors["fxfycxcy"].unbind(-1)
-    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
-    K = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
-    images = vectors["image"]
-    w2c = torch.linalg.inv(vectors["c2w"].double()).float()
-    cameras = Cameras(K=K, w2c=w2c, width=images.shape[-1], height=images.shape[-2])
-    return Views(images=images, masks=torch.ones_like(images[:, :, :1]), cameras=cameras)
 
 
 def random_views(num_views: int, size_px: int = 32, seed: int = 0) -> Views:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from samples import golden_views
 from torch import nn
 
 from mouselift.cli import main
 from mouselift.config import load_config, to_dict
 from mouselift.errors import InputError
-from mouselift.geometry import Cameras, Views
+from mouselift.geometry import Views
 from mouselift.geometry.rigs import facelift_rig
 from mouselift.models.bundled import weights_path
 from mouselift.models.checkpoint_io import load_gslrm, read_record, save_weights
@@ -45,16 +46,6 @@ def vgg19() -> VGG19Distance:
         return VGG19Distance()
 
 
-def golden_context(vectors: dict) -> Views:
-    fx, fy, cx, cy = vectors["fxfycxcy"].unbind(-1)
-    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
-    K = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
-    images = vectors["image"]
-    w2c = torch.linalg.inv(vectors["c2w"].double()).float()
-    cameras = Cameras(K=K, w2c=w2c, width=images.shape[-1], height=images.shape[-2])
-    return Views(images=images, masks=torch.ones_like(images[:, :, :1]), cameras=cameras)
-
-
 @pytest.mark.parametrize(("name", "head_dim"), [("gslrm_tiny", 16), ("gslrm_sh1", 32)])
 def test_imported_weights_reproduce_the_published_code(name: str, head_dim: int, tmp_path: Path) -> None:
     path = GOLDEN / f"{name}.pt"
@@ -65,7 +56,7 @@ def test_imported_weights_reproduce_the_published_code(name: str, head_dim: int,
     target = tmp_path / "gslrm.safetensors"
     import_weights(tmp_path / "ckpt_0000000000000001.pt", target, head_dim=head_dim)
     with torch.no_grad():
-        raw = load_gslrm(target).raw(golden_context(vectors))
+        raw = load_gslrm(target).raw(golden_views(vectors))
     for ours, theirs in (
         (raw.means, "xyz"),
         (raw.sh, "features"),

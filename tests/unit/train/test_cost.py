@@ -53,7 +53,7 @@ def test_operations_are_those_that_pytorch_counts(config: GSLRMConfig) -> None:
     with sdpa_kernel(SDPBackend.MATH):
         geometry, counter = FlopCounterMode(display=False), FlopCounterMode(display=False)
         with geometry, torch.no_grad():
-            model._look(views, views)  # rays and hull: a few small products that are not the network's
+            model.look(views, views)  # rays and hull: a few small products that are not the network's
         with counter:
             gaussians = model(views)
             forward = counter.get_total_flops() - geometry.get_total_flops()
