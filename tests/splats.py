@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import torch
 from samples import normal, random_cameras, seeded, uniform
 from torch import Tensor
+from torch.nn import functional as F
 
 from mouselift.geometry import Cameras, Gaussians
 from mouselift.geometry.rays import pixel_centres
@@ -61,6 +62,18 @@ def degenerate_scene(seed: int) -> tuple[Gaussians, Cameras]:
     means[24:30] = torch.tensor([-0.2, 0.0, 1.5])  # so opaque together that the pixels end
     scales[24:30], opacities[24:30] = 0.1, 1.0
     return Gaussians(means=means, quats=quats, scales=scales, opacities=opacities, sh=sh), cameras
+
+
+def animal(count: int = 400, seed: int = 0) -> Gaussians:
+    """A coloured ellipsoid."""
+    points = F.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)), dim=-1)
+    return Gaussians(
+        means=points * torch.tensor([0.5, 0.25, 0.25]),
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+        scales=torch.full((count, 3), 0.05),
+        opacities=torch.full((count,), 0.95),
+        sh=points[:, None],
+    )
 
 
 def front_camera(size: int, focal: float, skew: float = 0.0) -> Cameras:

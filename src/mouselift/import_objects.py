@@ -1,9 +1,7 @@
 """Multi-view sets of objects from other projects into a dataset, so that GS-LRM can be pre-trained on them."""
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,19 +14,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from mouselift.atomic import atomic_path, remove_leftovers
+from mouselift.atomic import remove_leftovers
 from mouselift.data.calibration.record import Calibration
 from mouselift.data.consistency import diagnose, hull_iou
 from mouselift.data.crop import crop_maps, crop_view
-from mouselift.data.layout import CAMERA_FILE, encode_png, sample_folder_name, write_dataset, write_sample_pictures
+from mouselift.data.layout import encode_png, sample_folder_name, write_dataset, write_sample_pictures
 from mouselift.data.objects import ObjectFolder, ObjectViews, find_objects, read_object
+from mouselift.data.progress import fingerprint_of, is_finished, read_left_out, write_left_out
 from mouselift.data.subject import locate
 from mouselift.errors import InputError
 from mouselift.export.dataset import write_contact_sheet
 from mouselift.geometry import Cameras, Similarity
 from mouselift.geometry.rigs import RIG_RADIUS, pinhole_K, rig_up, turn_to_z_up
 
-LEFT_OUT_FILE = "left_out.tsv"
 MASK_PX = 160  # of the masks by which objects are placed and judged
 JUDGED_VIEWS = 8
 JUDGED_RAYS = 300
@@ -104,10 +102,10 @@ def import_objects(
     out.mkdir(parents=True, exist_ok=True)
     names = [sample_folder_name(i) for i in range(len(objects))]
     remove_leftovers(out, names)
-    fingerprint = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
-    left_out = _read_left_out(out)
+    fingerprint = fingerprint_of(asdict(config))
+    left_out = read_left_out(out)
     tried = [
-        folder.name in left_out or _is_finished(out / name, fingerprint, folder)
+        folder.name in left_out or is_finished(out / name, fingerprint, object=folder.name)
         for name, folder in zip(names, objects, strict=True)
     ]
     missing = [i for i, done in enumerate(tried) if not done]
@@ -125,7 +123,7 @@ def import_objects(
         for i, problem in pool.map(make, missing):
             if problem is not None:
                 left_out[objects[i].name] = problem
-                _write_left_out(out, left_out)
+                write_left_out(out, left_out)
             bar.update()
     used = [name for name, folder in zip(names, objects, strict=True) if folder.name not in left_out]
     if not used:
@@ -259,34 +257,3 @@ def _colours_carried_outwards(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndar
     solid = alpha > 0.5  # the colour of a pixel that is mostly transparent is rounded, and often wrong
     colours = np.where(solid, rgba[..., :3], np.clip(carried, 0, 255)).round().astype(np.uint8)
     return np.ascontiguousarray(np.dstack([colours, rgba[..., 3]]))
-
-
-def _is_finished(sample: Path, fingerprint: str, folder: ObjectFolder) -> bool:
-    file = sample / CAMERA_FILE
-    if not file.exists():
-        return False
-    record = json.loads(file.read_text())
-    found = record.get("config_sha256"), record.get("object")
-    if found != (fingerprint, folder.name):
-        raise InputError(
-            f"{file}: expected configuration and object {(fingerprint, folder.name)}, found {found}; use another folder"
-        )
-    return True
-
-
-def _read_left_out(out: Path) -> dict[str, str]:
-    file = out / LEFT_OUT_FILE
-    if not file.is_file():
-        return {}
-    return dict(_cells(file.read_text().splitlines()))
-
-
-def _cells(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        name, _, why = line.partition("\t")
-        yield name, why
-
-
-def _write_left_out(out: Path, left_out: dict[str, str]) -> None:
-    with atomic_path(out / LEFT_OUT_FILE) as partial_path:
-        partial_path.write_text("".join(f"{name}\t{' '.join(why.split())}\n" for name, why in left_out.items()))

@@ -1,6 +1,5 @@
 """From a recording to a training set: survey the masks, choose the frame, cut every view out of its frame once."""
 
-import hashlib
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from mouselift.data.layout import (
     write_sample_pictures,
 )
 from mouselift.data.plan import Look, Plan, PrepareConfig, make_plan, virtual_cameras
+from mouselift.data.progress import fingerprint_of
 from mouselift.data.recording import Decoded, Recording, cut_bgra, read_boxed_masks, read_frames
 from mouselift.data.segments import Split, split_blocks
 from mouselift.errors import InputError
@@ -207,7 +207,7 @@ def _fingerprint(recording: Recording, config: PrepareConfig, planned: Plan) -> 
         "scale": planned.scale,
         "fov_deg": planned.fov_deg,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint_of(content)
 
 
 def _lens(camera: Cameras) -> list[float] | None:

@@ -1,7 +1,5 @@
 """Make a dataset of synthetic mice on disk."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +12,8 @@ import torch
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from mouselift.data.layout import CAMERA_FILE, sample_folder_name, write_dataset, write_sample
+from mouselift.data.layout import sample_folder_name, write_dataset, write_sample
+from mouselift.data.progress import fingerprint_of, is_finished
 from mouselift.errors import InputError
 from mouselift.export.dataset import write_contact_sheet
 from mouselift.synth import SynthConfig, synthesize_sample
@@ -54,9 +53,11 @@ def synthesize_dataset(
             f"found {num=} {workers=} {first_seed=} {val_share=}"
         )
     out.mkdir(parents=True, exist_ok=True)
-    fingerprint = _fingerprint(config)
+    fingerprint = fingerprint_of(asdict(config))
     names = [sample_folder_name(i) for i in range(num)]
-    missing = [i for i, name in enumerate(names) if not _is_finished(out / name, fingerprint, first_seed + i)]
+    missing = [
+        i for i, name in enumerate(names) if not is_finished(out / name, fingerprint, frame_index=first_seed + i)
+    ]
     logger.info("%d of %d samples to make in %s", len(missing), num, out)
     make = partial(_make_one, config, out, first_seed, fingerprint)
     with tqdm(total=num, initial=num - len(missing), desc="synth", unit="sample") as bar:
@@ -105,21 +106,3 @@ def _make_one(config: SynthConfig, out: Path, first_seed: int, fingerprint: str,
         scene_from_world=sample.scene_from_world,
         extra=extra,
     )
-
-
-def _fingerprint(config: SynthConfig) -> str:
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _is_finished(folder: Path, fingerprint: str, seed: int) -> bool:
-    """Whether a sample is there already; one made otherwise is an error, because mixing them would hide it."""
-    file = folder / CAMERA_FILE
-    if not file.exists():
-        return False
-    record = json.loads(file.read_text())
-    found = record.get("config_sha256"), record.get("frame_index")
-    if found != (fingerprint, seed):
-        raise InputError(
-            f"{file}: expected configuration and seed {(fingerprint, seed)}, found {found}; use another folder"
-        )
-    return True

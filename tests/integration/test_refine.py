@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import run_command
-from torch.nn import functional as F
+from splats import animal
 
 from mouselift import read_ply
 from mouselift.data.layout import read_sample, write_sample
@@ -22,18 +22,6 @@ WORLD = Similarity(
     rotation=look_at(torch.tensor([1.0, 2, 0]), torch.zeros(3))[:3, :3],
     translation=torch.tensor([0.1, 0.2, 0.3]),
 )
-
-
-def animal(count: int = 400) -> Gaussians:
-    """A coloured ellipsoid."""
-    points = F.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
-    return Gaussians(
-        means=points * torch.tensor([0.5, 0.25, 0.25]),
-        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        scales=torch.full((count, 3), 0.05),
-        opacities=torch.full((count,), 0.95),
-        sh=points[:, None],
-    )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Commands about data and files: `synth`, `segment`, `prepare`, `shards`, `check`, `convert`, `mesh`."""
+"""Commands about data and files: `synth`, `segment`, `prepare`, `surround`, `shards`, `check`, `convert`, `mesh`."""
 
 import sys
 from pathlib import Path
@@ -79,6 +79,38 @@ def prepare(
     write_contact_sheet(out, done.samples)
     lines = [f"{done.num_train} training and {done.num_val} validation samples in {out}"]
     lines += [f"left out: instant {instant}, {why}" for instant, why in done.dropped.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@app.command
+def surround(
+    dataset: Positional[Path],
+    *,
+    out: Out,
+    size_px: int = 128,
+    num_views: int = 8,
+    steps: int = 400,
+    enough_db: float = 24.0,
+    device: str = "auto",
+) -> None:
+    """Add views from all sides to the samples of a recording, made by fits, to train the generator on.
+
+    Args:
+        dataset: Made by `mouselift prepare`.
+        out: The new dataset's folder. A run that was cut off goes on where it stopped.
+        size_px: Of all views of the new samples.
+        num_views: Around the animal.
+        steps: Of each fit.
+        enough_db: Foreground PSNR that a fit must reach on its own views; samples below it are left out.
+        device: auto, cpu or cuda.
+    """
+    from mouselift.surround import SurroundConfig
+    from mouselift.surround import surround as surround_dataset
+
+    config = SurroundConfig(size_px=size_px, num_views=num_views, steps=steps, enough_db=enough_db, device=device)
+    done = surround_dataset(dataset, out, config)
+    lines = [f"{done.num_train} training and {done.num_val} validation samples in {out}, fits of {done.mean_db:.1f} dB"]
+    lines += [f"left out: {why}" for why in done.left_out.values()]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

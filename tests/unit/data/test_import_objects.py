@@ -17,11 +17,12 @@ from mouselift.data.calibration.record import CalibratedCamera, Calibration
 from mouselift.data.dataset import MouseDataset
 from mouselift.data.layout import read_sample
 from mouselift.data.objects import find_objects
+from mouselift.data.progress import LEFT_OUT_FILE
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Gaussians, Similarity
 from mouselift.geometry.rigs import RIG_RADIUS, orbit
 from mouselift.geometry.sh import dc_from_rgb
-from mouselift.import_objects import LEFT_OUT_FILE, ObjectsConfig, import_objects
+from mouselift.import_objects import ObjectsConfig, import_objects
 from mouselift.render import render
 
 SIZE_PX = 96
