@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from mouselift.cli import data, measure, models, objects, view, weights  # noqa: F401 (they register their commands)
+from mouselift.cli import batch, data, measure, models, objects, view, weights  # noqa: F401 (they register their commands)
 from mouselift.cli.app import app
 from mouselift.errors import InputError
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal, NewType
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -80,6 +81,20 @@ def picture(pixels: UInt8[np.ndarray, "h w 3"], caption: str, *, lossless: bool 
     text = html.escape(caption)
     shown = f'<img src="{source}" width="{width}" height="{height}" alt="{text}">'
     return Html(f'<figure><div class="scroll">{shown}</div><figcaption>{text}</figcaption></figure>')
+
+
+def linked_picture(source: str, target: str, caption: str, size: tuple[int, int]) -> Html:
+    """A picture in a file beside the page, which leads to another file beside it.
+
+    Args:
+        source: The picture's path from the page.
+        target: Where it leads, likewise.
+        caption: Below it.
+        size: Width and height in pixels.
+    """
+    text, (href, src) = html.escape(caption), (html.escape(quote(path)) for path in (target, source))
+    shown = f'<img loading="lazy" src="{src}" width="{size[0]}" height="{size[1]}" alt="{text}">'
+    return Html(f'<figure><a href="{href}">{shown}</a><figcaption>{text}</figcaption></figure>')
 
 
 def grid(parts: Sequence[Html]) -> Html:

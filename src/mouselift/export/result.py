@@ -23,6 +23,7 @@ from mouselift.optimise import LeftOut
 from mouselift.reconstruct import Reconstruction
 from mouselift.render import render
 
+SUMMARY_FILE = "summary.json"
 FILM_FRAMES, FILM_FPS, FILM_SIZE_PX = 72, 24, 512
 WHITE = (1.0, 1.0, 1.0)
 FRAMES: dict[Units, str] = {
@@ -116,7 +117,7 @@ def write_result(
                 "python": platform.python_version(),
             },
         }
-        (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+        (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1))
     return summary
 
 
