@@ -12,10 +12,8 @@ from mouselift.models.gslrm import HULL_CHANNELS, RAY_CHANNELS, GSLRMConfig
 BACKWARD_FACTOR = 2  # of the forward pass: gradients of the inputs and of the weights
 STATE_BYTES = 20  # per parameter in float32: weight, gradient, AdamW's two moments, moving average
 GAUSSIAN_BYTES = 350  # per Gaussian: what the head's last lines hold at their peak, float32 (measured: 344)
-HULL_BYTES = (
-    440,
-    1600,
-)  # per ray, and per ray and view: of the rays that look for the hull together (measured: 436, 1592)
+# Per ray, and per ray and view: of the rays that look for the hull together (measured: 436, 1592).
+HULL_BYTES = (440, 1600)
 FOUND_BYTES = 24  # per ray: what the others leave
 RENDER_BYTES = 150  # per Gaussian and target view: projections, their gradients, lists of tiles (gsplat's buffers)
 IMAGE_BYTES = 200  # per pixel of a target view: renders, truth, what the losses keep
