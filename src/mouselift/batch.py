@@ -40,8 +40,10 @@ def find_pictures(sources: Sequence[Path]) -> dict[str, Path]:
     """Pictures by the names of their results: files as they are, folders for the pictures in them.
 
     Raises:
-        InputError: One does not exist, a folder has no pictures, or two would have the same name.
+        InputError: There are none, one does not exist, a folder has no pictures, or two would have the same name.
     """
+    if not sources:
+        raise InputError("expected pictures or folders of pictures, found none")
     found: dict[str, Path] = {}
     for source in sources:
         files = [source]

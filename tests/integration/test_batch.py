@@ -110,6 +110,7 @@ def test_masks_are_found_by_name_and_strays_are_refused(tmp_path: Path, pictures
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        ([], "found none"),
         (["nothing.png"], "found no such file"),
         (["b.png", "b.jpg"], "different names"),
         (["strips.png"], "other names"),

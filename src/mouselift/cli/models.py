@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from mouselift.cli.app import Out, app
+from mouselift.cli.options import USUAL, How
 from mouselift.errors import InputError
 
 
@@ -28,17 +29,7 @@ def reconstruct(
     calibration: Path | None = None,
     input_views: str | None = None,
     units: Literal["scene", "mm"] = "scene",
-    unseen: Literal["body", "generator"] = "body",
-    steps: int | None = None,
-    guidance: float | None = None,
-    refine: int = 80,
-    seed: int = 0,
-    elevation_deg: float | None = None,
-    fov_deg: float | None = None,
-    device: str = "auto",
-    gslrm: Path | None = None,
-    generator: Path | None = None,
-    pose: Path | None = None,
+    how: How = USUAL,
     overwrite: bool = False,
 ) -> None:
     """Turn one picture of a mouse, or calibrated views of one instant, into a 3D Gaussian model.
@@ -57,25 +48,14 @@ def reconstruct(
         input_views: Which views to use, as in 0,2,4, cameras of a recording counted by azimuth; one goes the way of a
             picture, several go straight to GS-LRM. The first of a sample or all of a recording when not given.
         units: Of gaussians.ply: the scene's, or mm of the rig's world.
-        unseen: Where the sides that one picture does not show come from: the fitted body of a mouse, or the generator.
-        steps: Generator steps: 1 to 50, or 1 to 1000 of latent diffusion; its own number when not given (1 or 50).
-        guidance: Of latent diffusion; 3 when not given, 1 is none.
-        refine: Steps of polishing the Gaussians on the views they were made from.
-        seed: Same seed, same result.
-        elevation_deg: Of the camera above the ground; estimated when not given.
-        fov_deg: Field of view of the framed picture; estimated when not given.
-        device: auto, cpu or cuda.
-        gslrm: Other weights than the shipped ones.
-        generator: Other weights than the shipped ones, or a pipeckpts folder of latent diffusion (docs/multiview.md).
-        pose: Other weights than the shipped ones.
+        how: How the Gaussians are made, and by which weights.
         overwrite: Replace an output folder that has something in it.
     """
     from mouselift.data.foreground import parse_box
     from mouselift.data.layout import read_sample
     from mouselift.export.result import check_output, write_result
-    from mouselift.models.bundled import load_models
-    from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
     from mouselift.reconstruct import reconstruct as reconstruct_picture
+    from mouselift.reconstruct import reconstruct_sample
 
     sources = {"a picture": picture, "--sample": sample, "--recording": recording}
     named = [name for name, value in sources.items() if value is not None]
@@ -86,17 +66,7 @@ def reconstruct(
     if units == "mm" and picture is not None:
         raise InputError("expected --units mm with --sample or --recording, found a picture, which has no calibration")
     check_output(out, overwrite)
-    config = ReconstructConfig(
-        unseen=unseen,
-        steps=steps,
-        guidance=guidance,
-        refine_steps=refine,
-        seed=seed,
-        elevation_deg=elevation_deg,
-        fov_deg=fov_deg,
-        device=device,
-    )
-    models = load_models(gslrm, generator, pose) if any((gslrm, generator, pose)) else None
+    config, models = how.config(), how.models()
     if recording is not None:
         from mouselift.cli.rig import reconstruct_recording
 
