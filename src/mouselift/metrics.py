@@ -19,6 +19,18 @@ def psnr_full(
     return -10 * torch.log10(error.clamp_min(1e-10))
 
 
+def ssim_full(
+    predicted: Float[Tensor, "*batch 3 h w"], target: Float[Tensor, "*batch 3 h w"]
+) -> Float[Tensor, "*batch"]:
+    """SSIM averaged over all pixels, values clipped to [0, 1]; high where most of the picture is background."""
+    return ssim_map(predicted.clamp(0, 1), target.clamp(0, 1)).flatten(-3).mean(-1)
+
+
+def coverage(masks: Float[Tensor, "*batch 1 h w"]) -> Float[Tensor, "*batch"]:
+    """Share of the pixels that belong to the subject: without it a figure of the whole picture says little."""
+    return (masks >= FOREGROUND).to(masks).flatten(-3).mean(-1)
+
+
 def psnr_fg(
     predicted: Float[Tensor, "*batch 3 h w"],
     target: Float[Tensor, "*batch 3 h w"],

@@ -7,7 +7,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from mouselift.losses import dssim, l2
-from mouselift.metrics import iou_alpha, psnr_fg, psnr_full, ssim_fg
+from mouselift.metrics import coverage, iou_alpha, psnr_fg, psnr_full, ssim_fg, ssim_full
 from mouselift.ssim import SSIM_SIGMA, ssim_map
 
 
@@ -36,6 +36,15 @@ def test_a_view_without_subject_is_no_number_not_a_good_one() -> None:
     image = torch.rand(3, 8, 8)
     assert math.isnan(float(psnr_fg(image, image, torch.zeros(1, 8, 8))))
     assert math.isnan(float(ssim_fg(image, image, torch.zeros(1, 8, 8))))
+
+
+def test_pictures_of_little_but_background_flatter_what_is_wrong_about_the_subject() -> None:
+    target, masks = torch.ones(3, 64, 64), torch.zeros(1, 64, 64)
+    masks[:, :8, :16] = 1
+    predicted = torch.where(masks > 0, torch.rand(3, 64, 64), target)
+    assert float(coverage(masks)) == pytest.approx(8 * 16 / 64**2)
+    assert float(ssim_full(predicted, target)) > 0.9
+    assert float(ssim_fg(predicted, target, masks)) < 0.5
 
 
 def test_ssim_is_scikit_images(pair) -> None:

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mouselift.geometry import Views
-from mouselift.metrics import iou_alpha, lpips_fg, psnr_fg, psnr_full, ssim_fg
+from mouselift.metrics import iou_alpha, lpips_fg, psnr_fg, psnr_full, ssim_fg, ssim_full
 from mouselift.perceptual import Perceptual
 
 WHITE = (1.0, 1.0, 1.0)
-METRICS = ("psnr_fg", "ssim_fg", "iou_alpha", "psnr_full")
+METRICS = ("psnr_fg", "ssim_fg", "iou_alpha", "psnr_full", "ssim_full")
 BOOTSTRAP_DRAWS = 1000
-ANGLE_EDGES_DEG = (0, 30, 60, 90, 120, 150, 181)
+ANGLE_EDGES_DEG = tuple(range(0, 181, 15))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Row:
         view: Its name.
         method: What made the picture.
         angle_deg: At the subject, between this camera and the nearest given one.
+        coverage: Share of the picture that the subject fills.
         figures: Metric -> value.
     """
 
@@ -39,6 +40,7 @@ class Row:
     view: str
     method: str
     angle_deg: float
+    coverage: float
     figures: Mapping[str, float]
 
 
@@ -82,6 +84,7 @@ def figures_of(
         "ssim_fg": ssim_fg(images, truth.images, truth.masks),
         "iou_alpha": iou_alpha(alpha, truth.masks),
         "psnr_full": psnr_full(images, truth.images),
+        "ssim_full": ssim_full(images, truth.images),
     }
     if perceptual is not None:
         figures[f"{perceptual.name}_fg"] = lpips_fg(images, truth.images, truth.masks, perceptual)
@@ -115,12 +118,20 @@ def group_summary(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
             {
                 "from_deg": low,
                 "to_deg": high,
-                **{m: mean([r.figures[m] for r in mine if low <= r.angle_deg < high]) for m in metrics},
+                **{
+                    m: interval(_by_sample(_between(mine, low, high), lambda row, m=m: row.figures[m]), seed)
+                    for m in metrics
+                },
             }
             for low, high in pairwise(ANGLE_EDGES_DEG)
         ]
         summary[method] = entry
     return summary
+
+
+def _between(rows: Sequence[Row], low: float, high: float) -> list[Row]:
+    """Rows of views from an angle in [low, high), or of 180 degrees, which belong to the last ones."""
+    return [row for row in rows if low <= row.angle_deg < high or row.angle_deg >= high == ANGLE_EDGES_DEG[-1]]
 
 
 def keypoint_summary(rows: Sequence[KeypointRow], seed: int = 0) -> dict[str, Any]:

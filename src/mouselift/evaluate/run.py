@@ -31,6 +31,7 @@ from mouselift.evaluate.index import Case, Index, view_numbers
 from mouselift.evaluate.keypoints import keypoint_names, keypoints_of, surface_distances_mm
 from mouselift.geometry import Gaussians, Views
 from mouselift.geometry.hull import hull_gaussians
+from mouselift.metrics import coverage
 from mouselift.models.bundled import Models
 from mouselift.perceptual import Perceptual
 from mouselift.reconstruct import CALIBRATED_SIZE_PX, ReconstructConfig, calibrated_views, reconstruct_sample
@@ -175,6 +176,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
                 "num_views": num_views,
                 "num_samples": len({row.sample for row in rows}),
                 "num_compared": len({(row.sample, row.view) for row in rows}),
+                "coverage": mean([row.coverage for row in rows]),
                 "methods": group_summary(rows),
                 **({"keypoints": keypoint_summary(labelled)} if labelled else {}),
             }
@@ -237,6 +239,7 @@ def _rows(
 ) -> list[Row]:
     towards, others = (F.normalize(views.cameras.centres, dim=-1) for views in (given, truth))
     angles = torch.rad2deg((others @ towards.mT).amax(1).clamp(-1, 1).acos()).tolist()
+    shares = coverage(truth.masks).tolist()
     rows = []
     for method, (images, alpha) in made.items():
         figures = figures_of(images, alpha, truth, perceptual)
@@ -248,6 +251,7 @@ def _rows(
                 view=view,
                 method=method,
                 angle_deg=angles[k],
+                coverage=shares[k],
                 figures={metric: float(values[k]) for metric, values in figures.items()},
             )
             for k, view in enumerate(case.compared)

@@ -63,7 +63,8 @@ def title_of(group: dict[str, Any]) -> str:
     """What a group of cases is, in words."""
     count = group["num_views"]
     samples = "held-out samples" if group["split"] == "val" else "samples of the training split"
-    return f"{count} given view{'s' if count > 1 else ''}, {group['num_samples']} {samples}"
+    shown = f"the animal fills {100 * group['coverage']:.1f} % of the compared pictures"
+    return f"{count} given view{'s' if count > 1 else ''}, {group['num_samples']} {samples}, {shown}"
 
 
 def interval_text(value: dict[str, float | None], digits: int = 3) -> str:
@@ -87,11 +88,20 @@ def _write_rows(rows: Sequence[Row], path: Path) -> None:
     metrics = metrics_of(rows)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["sample", "split", "num_views", "view", "method", "angle_deg", *metrics])
+        writer.writerow(["sample", "split", "num_views", "view", "method", "angle_deg", "coverage", *metrics])
         for row in rows:
             figures = (f"{row.figures[m]:.4f}" for m in metrics)
             writer.writerow(
-                [row.sample, row.split, row.num_views, row.view, row.method, f"{row.angle_deg:.1f}", *figures]
+                [
+                    row.sample,
+                    row.split,
+                    row.num_views,
+                    row.view,
+                    row.method,
+                    f"{row.angle_deg:.1f}",
+                    f"{row.coverage:.4f}",
+                    *figures,
+                ]
             )
 
 

@@ -83,7 +83,7 @@ def _charts(summary: dict[str, Any]) -> list[Html]:
                 name = f"{metric} by number of given views ({split})"
                 charts.append(curves(lines, name, x_label="given views", y_label=_unit(metric)))
         for metric in ("psnr_fg", "iou_alpha"):
-            lines = [_by_angle(groups[-1]["methods"][m], m, metric) for m in groups[-1]["methods"]]
+            lines = [by_angle(groups[-1]["methods"][m], m, metric) for m in groups[-1]["methods"]]
             name = f"{metric} by angle, {groups[-1]['num_views']} given ({split})"
             if any(np.isfinite(y) for line in lines for _, y in line.points):
                 charts.append(curves(lines, name, x_label="degrees from the nearest given view", y_label=_unit(metric)))
@@ -102,10 +102,15 @@ def _by_count(groups: Sequence[dict[str, Any]], method: str, metric: str) -> Cur
     )
 
 
-def _by_angle(entry: dict[str, Any], method: str, metric: str) -> Curve:
-    bins = [bin_ for bin_ in entry["by_angle"] if bin_[metric] is not None]
-    middles = [((b["from_deg"] + min(b["to_deg"], 180)) / 2, b[metric]) for b in bins]
-    return Curve(name=method, points=tuple(middles))
+def by_angle(entry: dict[str, Any], method: str, metric: str) -> Curve:
+    """A metric over the angle from the nearest given view: what metrics.json holds of one method, as a line."""
+    bins = [bin_ for bin_ in entry["by_angle"] if bin_[metric]["mean"] is not None]
+    return Curve(
+        name=method,
+        points=tuple(((b["from_deg"] + b["to_deg"]) / 2, b[metric]["mean"]) for b in bins),
+        low=tuple(b[metric]["low"] for b in bins),
+        high=tuple(b[metric]["high"] for b in bins),
+    )
 
 
 def _unit(metric: str) -> str:

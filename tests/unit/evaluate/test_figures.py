@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from mouselift.evaluate.figures import KeypointRow, Row, group_summary, interval, keypoint_summary
+from mouselift.evaluate.figures import METRICS, KeypointRow, Row, group_summary, interval, keypoint_summary
 from mouselift.evaluate.keypoints import surface_distances_mm
 from mouselift.geometry import Gaussians
 
 
 def row(sample: str, value: float, angle: float = 20.0, method: str = "blank") -> Row:
-    figures = dict.fromkeys(("psnr_fg", "ssim_fg", "iou_alpha", "psnr_full"), value)
-    return Row(sample=sample, split="val", num_views=2, view="v", method=method, angle_deg=angle, figures=figures)
+    figures = dict.fromkeys(METRICS, value)
+    return Row(
+        sample=sample, split="val", num_views=2, view="v", method=method, angle_deg=angle, coverage=0.1, figures=figures
+    )
 
 
 def test_means_weigh_samples_not_views() -> None:
@@ -28,8 +30,8 @@ def test_views_without_the_animal_are_left_out_of_means() -> None:
 
 def test_angles_fall_into_their_bins() -> None:
     bins = group_summary([row("a", 1.0, 29.9), row("a", 2.0, 30.0), row("a", 3.0, 180.0)])["blank"]["by_angle"]
-    values = {bin_["from_deg"]: bin_["psnr_fg"] for bin_ in bins}
-    assert (values[0], values[30], values[150]) == (1.0, 2.0, 3.0)
+    values = {bin_["from_deg"]: bin_["psnr_fg"]["mean"] for bin_ in bins}
+    assert (values[15], values[30], values[165]) == (1.0, 2.0, 3.0)
     assert values[60] != values[60]
 
 
