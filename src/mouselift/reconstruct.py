@@ -17,7 +17,7 @@ from torch import Tensor
 from mouselift.body.code import decode
 from mouselift.body.pose import mouse_tensors, posed_keypoints
 from mouselift.data.foreground import check_single_subject, clean_mask, segment_foreground
-from mouselift.data.framing import frame_picture
+from mouselift.data.framing import frame_picture, frame_view, is_framed
 from mouselift.data.layout import Sample
 from mouselift.data.picture import Picture, read_picture
 from mouselift.errors import InputError
@@ -188,7 +188,7 @@ def reconstruct_sample(
         models = (models or shipped_models()).to(device)
     settings = {"sample": sample.sample_id, "input_views": input_views}
     if len(input_views) == 1:
-        fitted = None
+        views, fitted = _framed_view(sample.views[input_views]), None
         if config.unseen == "body":
             with clock.stage("fit body"):
                 fitted = fit_body(views.to(device), models.pose, generator=_dice(config), up=_up_in(views))
@@ -203,6 +203,14 @@ def reconstruct_sample(
         settings=settings,
         scene_from_world=sample.scene_from_world,
     )
+
+
+def _framed_view(view: Views) -> Views:
+    """A calibrated view (1,) as the networks know pictures: with the animal large in the middle."""
+    if not is_framed(view):
+        view = frame_view(view)
+    side = min(PICTURE_SIZE_PX, max(SIZE_PX, view.cameras.width))
+    return view if view.cameras.width == side else view.resized(side, side)
 
 
 def calibrated_views(sample: Sample, chosen: list[int]) -> Views:

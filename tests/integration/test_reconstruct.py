@@ -11,7 +11,7 @@ from models import random_models
 from PIL import Image
 
 from mouselift import read_ply
-from mouselift.data.layout import read_sample, sample_folder_name, write_dataset, write_sample
+from mouselift.data.layout import Sample, read_sample, sample_folder_name, write_dataset, write_sample
 from mouselift.errors import InputError
 from mouselift.geometry import Cameras, Similarity, Views
 from mouselift.geometry.rigs import azimuth_elevation_deg, orbit
@@ -128,6 +128,23 @@ def test_one_view_of_a_sample_needs_what_several_do_not(tmp_path) -> None:
     assert several.keypoints_scene is None
     assert "fit body" in one.timings_s
     assert "fit body" not in several.timings_s
+
+
+def test_one_view_in_which_the_animal_is_small_is_cut_to_it(tmp_path) -> None:
+    """Cameras of a rig see the whole cage; the networks know animals that fill the picture."""
+    camera = orbit([10.0], 40.0, fov_deg=45, size_px=256)
+    masks = torch.zeros(1, 1, 256, 256)
+    masks[..., 110:140, 140:190] = 1
+    views = Views(images=torch.full((1, 3, 256, 256), 0.3), masks=masks, cameras=camera)
+    sample = Sample(views=views, sample_id="a", frame_index=0, scene_from_world=Similarity.identity())
+    result = reconstruct_sample(sample, [0], config=ReconstructConfig(refine_steps=0), models=random_models())
+    given = result.context[0]
+    assert given.cameras.width == 128
+    columns = (given.masks[0] > 0.5).any(0).nonzero()
+    assert float(columns.max() - columns.min()) / 128 == pytest.approx(0.71, abs=0.03)
+    # The middle of the animal is where the uncut camera sees it.
+    ray = camera.unproject(torch.tensor([[[165.0, 125.0]]]), torch.ones(1, 1))[0, 0]
+    torch.testing.assert_close(given.cameras.project(ray[None])[0], torch.tensor([64.0, 64.0]), atol=1.5, rtol=0)
 
 
 def test_sample_on_the_command_line(tmp_path, monkeypatch, capsys, weights) -> None:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mouselift.data.framing import frame_view
 from mouselift.geometry import Views
 
 THIN_PART_OF_PICTURE = 40  # half the thickness of a tail, as a share of a picture that is framed on the animal
@@ -96,11 +97,6 @@ def photographed(view: Views, generator: torch.Generator) -> Views:
         view: Batch shape (1,), with something in its mask.
         generator: Draws how much of the picture the silhouette fills.
     """
-    rows, columns = (view.masks[0, 0] > 0.5).nonzero(as_tuple=True)
-    top, bottom, left, right = (int(t) for t in (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1))
     low, high = BODY_FILL
     fill = low + (high - low) * float(torch.rand((), generator=generator))
-    side = round(max(bottom - top, right - left) / fill)
-    corner = (round((left + right - side) / 2), round((top + bottom - side) / 2))
-    size = view.cameras.width
-    return view.cropped(*corner, side, side).resized(size, size)
+    return frame_view(view, fill=fill, size_px=view.cameras.width, min_px=1)

@@ -9,6 +9,8 @@ from mouselift.geometry import Views
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, orbit
 
 MIN_SUBJECT_PX = 16  # a smaller animal is a smudge
+FILL = 0.71  # of a window by the animal's longer side: the middle of what the networks were trained on
+WELL_FILLED, MAX_OFF_CENTRE = (0.55, 0.87), 0.1  # with these a view needs no other window
 
 
 def frame_picture(
@@ -20,7 +22,7 @@ def frame_picture(
     elevation_deg: float,
     azimuth_deg: float = FACELIFT_FRONT_DEG,
     size_px: int,
-    fill: float = 0.71,
+    fill: float = FILL,
 ) -> Views:
     """Frame the animal with a square window, seen by a camera that looks at the scene's origin.
 
@@ -44,17 +46,50 @@ def frame_picture(
     Raises:
         InputError: If the mask is empty or the animal too small.
     """
-    if not bool((mask > 0.5).any()):
-        raise InputError("expected a mouse in the mask, found an empty one")
-    left, top, right, bottom = bounding_box(mask[0] > 0.5)
-    longer = max(right - left, bottom - top)
-    if longer < MIN_SUBJECT_PX:
-        raise InputError(f"expected a mouse at least {MIN_SUBJECT_PX} px long, found {longer} px")
-    side = round(longer / fill)
-    window_left, window_top = round((left + right - side) / 2), round((top + bottom - side) / 2)
-
+    window_left, window_top, side = subject_window(mask, fill)
     height, width = image.shape[-2:]
     framed = orbit([azimuth_deg], elevation_deg, radius=distance, fov_deg=fov_deg, size_px=size_px)
     whole = framed.resized(side, side).cropped(-window_left, -window_top, width, height)
     views = Views(images=image[None], masks=mask[None], cameras=whole.to(image))
     return views.cropped(window_left, window_top, side, side).resized(size_px, size_px)
+
+
+def frame_view(view: Views, *, fill: float = FILL, size_px: int | None = None, min_px: int = MIN_SUBJECT_PX) -> Views:
+    """Cut a view of a known camera to a square window about the animal; its camera moves along, exactly.
+
+    Args:
+        view: (1,) with the animal in its mask.
+        fill: Share of the window that the longer side of the animal's bounding box takes.
+        size_px: Width and height of the result; the window's own size when not given.
+        min_px: A smaller animal is refused.
+
+    Raises:
+        InputError: If the mask is empty or the animal too small.
+    """
+    left, top, side = subject_window(view.masks[0], fill, min_px)
+    cut = view.cropped(left, top, side, side)
+    return cut if size_px is None else cut.resized(size_px, size_px)
+
+
+def is_framed(view: Views) -> bool:
+    """Whether a view (1,) shows the animal as a framed picture does: in the middle, and neither small nor cut off."""
+    left, top, side = subject_window(view.masks[0], FILL)
+    width, height = view.cameras.width, view.cameras.height
+    away = max(abs(left + side / 2 - width / 2), abs(top + side / 2 - height / 2)) / width
+    return width == height and WELL_FILLED[0] <= FILL * side / width <= WELL_FILLED[1] and away <= MAX_OFF_CENTRE
+
+
+def subject_window(mask: Float[Tensor, "1 h w"], fill: float, min_px: int = MIN_SUBJECT_PX) -> tuple[int, int, int]:
+    """Left, top and side of the square window about the animal; it may reach beyond the picture.
+
+    Raises:
+        InputError: If the mask is empty or the animal too small.
+    """
+    if not bool((mask > 0.5).any()):
+        raise InputError("expected a mouse in the mask, found an empty one")
+    left, top, right, bottom = bounding_box(mask[0] > 0.5)
+    longer = max(right - left, bottom - top)
+    if longer < min_px:
+        raise InputError(f"expected a mouse at least {min_px} px long, found {longer} px")
+    side = round(longer / fill)
+    return round((left + right - side) / 2), round((top + bottom - side) / 2), side

@@ -8,7 +8,7 @@ import torch
 
 from mouselift.atomic import atomic_path
 from mouselift.export.picture import write_png
-from mouselift.export.report_html import Html, bullets, grid, heading, linked_picture, page, section
+from mouselift.export.report_html import Html, bullets, heading, linked_picture, page, section
 from mouselift.geometry.rigs import turntable
 from mouselift.reconstruct import Reconstruction
 from mouselift.render import render
@@ -47,7 +47,7 @@ def write_batch_page(out: Path, summaries: Mapping[str, Mapping[str, Any]], left
     if left_out:
         parts.append(section("Left out", bullets([f"{name}: {why}" for name, why in left_out.items()], "bad")))
     if shown:
-        parts.append(section("Results", grid(shown), intro="The picture, and its Gaussians from four sides."))
+        parts.append(section("Results", *shown, intro="The picture, and its Gaussians from four sides."))
     with atomic_path(out / "index.html") as partial:
         partial.write_text(page("MouseLift: pictures", *parts), encoding="utf-8")
 

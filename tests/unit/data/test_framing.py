@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mouselift.data.components import bounding_box
-from mouselift.data.framing import frame_picture
+from mouselift.data.framing import FILL, frame_picture, frame_view, is_framed
 from mouselift.errors import InputError
 from mouselift.geometry import Views
 from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, azimuth_elevation_deg, orbit
@@ -81,3 +81,55 @@ def test_bad_masks_are_refused() -> None:
         framed(image, torch.zeros(1, 120, 160))
     with pytest.raises(InputError, match="at least 16 px long, found 9 px"):
         framed(image, box_mask(10, 10, 19, 15))
+
+
+def calibrated(mask: torch.Tensor, image: torch.Tensor | None = None) -> Views:
+    """A square view of a known camera."""
+    size = mask.shape[-1]
+    cameras = orbit([20.0], 30.0, fov_deg=45, size_px=size)
+    return Views(
+        images=torch.rand(1, 3, size, size) if image is None else image[None], masks=mask[None], cameras=cameras
+    )
+
+
+def test_a_small_animal_in_a_known_camera_becomes_large_in_the_middle() -> None:
+    view = calibrated(box_mask(20, 100, 60, 120, 160, 160))
+    assert not is_framed(view)
+    found = frame_view(view, size_px=128)
+    assert is_framed(found)
+    assert found.cameras.width == 128
+    x0, _, x1, _ = bounding_box(found.masks[0, 0] > 0.5)
+    assert (x1 - x0) / 128 == pytest.approx(FILL, abs=0.03)
+
+
+def test_the_camera_moves_with_the_window() -> None:
+    """A point of the scene lies on the same pixel of the picture before and after."""
+    rows, columns = torch.meshgrid(torch.arange(160) + 0.5, torch.arange(160) + 0.5, indexing="ij")
+    view = calibrated(
+        box_mask(60, 70, 100, 90, 160, 160), torch.stack([columns / 160, rows / 160, torch.zeros_like(rows)])
+    )
+    whole = Views(images=view.images, masks=torch.ones_like(view.masks), cameras=view.cameras)
+    cut = frame_view(view)
+    shown = whole.cropped(*(round(float(v)) for v in view.cameras.K[0, :2, 2] - cut.cameras.K[0, :2, 2]), 56, 56)
+    point = torch.tensor([[0.1, -0.05, 0.02]])
+    before, after = (camera.project(point)[0, 0] for camera in (view.cameras, cut.cameras))
+    x, y = (int(v) for v in after)
+    torch.testing.assert_close(shown.images[0, :2, y, x] * 160, before, atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((24, 60, 136, 90), True),
+        ((40, 60, 120, 90), False),  # fills half of the width
+        ((2, 60, 158, 90), False),  # nearly cut off
+        ((0, 60, 112, 90), False),  # beside the middle
+    ],
+)
+def test_a_view_that_is_framed_already_is_told_from_one_that_is_not(box: tuple[int, ...], expected: bool) -> None:
+    assert is_framed(calibrated(box_mask(*box, 160, 160))) == expected
+
+
+def test_a_smudge_in_a_known_camera_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 16 px long, found 9 px"):
+        frame_view(calibrated(box_mask(80, 80, 89, 84, 160, 160)))
