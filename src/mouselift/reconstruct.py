@@ -174,13 +174,16 @@ def reconstruct_sample(
     Args:
         sample: Read with `read_sample`.
         input_views: Indices into its views.
-        config: How; elevation and field of view come from the cameras.
+        config: How.
         models: Other weights than the shipped ones.
 
     Raises:
-        InputError: An index is out of range, or a chosen view shows nothing.
+        InputError: An index is out of range, a chosen view shows nothing, or an elevation or a field of view is given,
+            which the cameras tell.
     """
     config = config or ReconstructConfig()
+    if config.elevation_deg is not None or config.fov_deg is not None:
+        raise InputError("expected no elevation and no field of view for calibrated views, whose cameras tell both")
     views = calibrated_views(sample, input_views)
     clock = Clock()
     with clock.stage("load models"):

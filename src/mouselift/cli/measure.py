@@ -2,18 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from mouselift.cli.app import Out, app
+from mouselift.cli.options import USUAL, How
 from mouselift.errors import InputError
 
 if TYPE_CHECKING:  # torch is imported only when a command runs
     from mouselift.perceptual import Perceptual
 
 EXIT_FAILED = 1  # the test ran, and its verdict is FAIL
-GSLRM = Annotated[Path | None, arg(aliases=["--weights"])]
 
 
 @app.command
@@ -26,17 +26,10 @@ def evaluate(
     limit: int | None = None,
     num_views: str = "1",
     split: Literal["val", "train", "both"] = "val",
-    unseen: Literal["body", "generator"] = "body",
-    steps: int = 1,
-    refine: int = 80,
+    how: How = USUAL,
     scene_fit: int = 400,
     perceptual: str = "auto",
     keypoints: Path | None = None,
-    seed: int = 0,
-    gslrm: GSLRM = None,
-    generator: Path | None = None,
-    pose: Path | None = None,
-    device: str = "auto",
     overwrite: bool = False,
 ) -> None:
     """Reconstruction of held-out views and instants beside baselines: figures, a table and a report.
@@ -50,17 +43,10 @@ def evaluate(
         limit: At most this many samples of a split, spread evenly.
         num_views: Numbers of given views, as in 1 or 1,2,4,6; all are compared with the same other views.
         split: val: instants that training never saw; train: held-out views of those that it did; or both.
-        unseen: Where the sides that one photograph does not show come from.
-        steps: Generator steps.
-        refine: Steps of polishing; 0 for the networks alone.
+        how: How the Gaussians are made, and by which weights; --refine 0 for the networks alone.
         scene_fit: Steps of the baseline `refine`, a fit of each scene without a network; 0 leaves it out.
         perceptual: auto (ST-LPIPS where it is installed), none, or a file of weights of a perceptual distance.
         keypoints: .npz with keypoints_mm, 3D labels of the recording; the samples' own when not given.
-        seed: Of the generator.
-        gslrm: Other weights than the shipped ones.
-        generator: Other weights than the shipped ones.
-        pose: Other weights than the shipped ones.
-        device: auto, cpu or cuda.
         overwrite: Replace an output folder that has something in it.
     """
     from mouselift.cli.models import parse_views
@@ -72,8 +58,7 @@ def evaluate(
     from mouselift.evaluate.run import evaluate as evaluate_index
     from mouselift.export.evaluation import write_evaluation
     from mouselift.export.result import check_output
-    from mouselift.models.bundled import load_models
-    from mouselift.reconstruct import ReconstructConfig
+    from mouselift.models.bundled import shipped_models
 
     check_output(out, overwrite)
     if index is None:
@@ -82,17 +67,16 @@ def evaluate(
     else:
         chosen = read_index(index, dataset)
     data = MouseDataset(training or dataset, "train", mean_samples)
-    how = ReconstructConfig(unseen=unseen, steps=steps, refine_steps=refine, seed=seed, device=device)
     done = evaluate_index(
         dataset,
         chosen,
-        models=load_models(gslrm, generator, pose),
+        models=how.models() or shipped_models(),
         mean_training_view=mean_view(data[i] for i in range(len(data))),
-        config=EvaluateConfig(reconstruct=how, scene_fit_steps=scene_fit),
+        config=EvaluateConfig(reconstruct=how.config(), scene_fit_steps=scene_fit),
         perceptual=_perceptual(perceptual),
         labels=None if keypoints is None else read_labels(keypoints),
     )
-    source = f"{gslrm or 'the shipped weights'} on {dataset}"
+    source = f"{how.gslrm or 'the shipped weights'} on {dataset}"
     sys.stdout.write(write_evaluation(done, out, source) + f"\nreport: {out / 'report.html'}\n")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 if TYPE_CHECKING:  # torch is imported only when a command runs
     from mouselift.models.bundled import Models
@@ -31,7 +31,7 @@ class HowToReconstruct:
     """Field of view of the framed picture; estimated when not given."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    gslrm: Path | None = None
+    gslrm: Annotated[Path | None, arg(aliases=["--weights"])] = None
     """Other weights than the shipped ones."""
     generator: Path | None = None
     """Other weights than the shipped ones, or a pipeckpts folder of latent diffusion (docs/multiview.md)."""
