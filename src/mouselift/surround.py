@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from mouselift.atomic import remove_leftovers
+from mouselift.data.framing import frame_view
 from mouselift.data.layout import (
     DATASET_FILE,
     SPLIT_FILES,
@@ -70,9 +71,10 @@ class Surrounded:
 def surround(source: Path, out: Path, config: SurroundConfig | None = None, *, progress: bool = True) -> Surrounded:
     """Write a dataset with views from all sides of every sample of another one.
 
-    A new sample has the rendered views, named `ring_0`, ..., and then the real ones as they are: free photographs to
-    the generator's training. Splits and names stay. Samples that are there already are left as they are, so a run that
-    was cut off goes on; those that cannot be used are listed in `left_out.tsv` with the reason, and not tried again.
+    A new sample has the rendered views, named `ring_0`, ..., and then the real ones, cut to the animal: to the
+    generator's training they are free photographs. Splits and names stay. Samples that are there already are left as
+    they are, so a run that was cut off goes on; those that cannot be used are listed in `left_out.tsv` with the reason,
+    and not tried again.
 
     Args:
         source: A dataset of calibrated views, as `mouselift prepare` makes it.
@@ -160,7 +162,7 @@ def _write(sample: Sample, folder: Path, config: SurroundConfig, fingerprint: st
         size_px=config.size_px,
         names=[f"{RIG_PREFIX}{k}" for k in range(config.num_views)],
     )
-    real = views[shown].resized(config.size_px, config.size_px)
+    real = Views.cat([frame_view(views[[i]], size_px=config.size_px) for i in shown])
     extra: dict[str, Any] = {**sample.extra, "config_sha256": fingerprint, "surrounded_from": folder.name}
     write_sample(
         folder,

@@ -10,10 +10,11 @@ from commands import run_command
 from splats import animal
 
 from mouselift.data.dataset import MouseDataset
+from mouselift.data.framing import frame_view, is_framed
 from mouselift.data.layout import read_sample, write_dataset, write_sample
 from mouselift.data.selection import split_rig_and_free
 from mouselift.errors import InputError
-from mouselift.geometry import Similarity
+from mouselift.geometry import Similarity, Views
 from mouselift.geometry.rigs import MOUSE_FOV_DEG, orbit
 from mouselift.metrics import psnr_fg
 from mouselift.surround import SurroundConfig, surround
@@ -56,10 +57,13 @@ def test_new_views_show_the_animal_from_where_no_camera_stood(surrounded: Path) 
     assert float(close.min()) > 15
 
 
-def test_splits_names_and_real_views_stay(recorded: Path, surrounded: Path) -> None:
+def test_splits_and_names_stay_and_real_views_are_cut_to_the_animal(recorded: Path, surrounded: Path) -> None:
     assert [sample.sample_id for sample in (MouseDataset(surrounded, "val")[0],)] == NAMES[2:]
     before, after = (read_sample(root / NAMES[0]) for root in (recorded, surrounded))
-    torch.testing.assert_close(after.views[8:].images, before.views.resized(32, 32).images, atol=2 / 255, rtol=0)
+    real, cut = after.views[8:], Views.cat([frame_view(before.views[[v]], size_px=32) for v in range(6)])
+    assert all(is_framed(real[[v]]) for v in range(6))
+    torch.testing.assert_close(real.images * real.masks, cut.images * cut.masks, atol=2 / 255, rtol=0)
+    torch.testing.assert_close(real.cameras.K, cut.cameras.K)
     assert (surrounded / "contact_sheet.png").is_file()
 
 
