@@ -17,6 +17,7 @@ once: a run that was interrupted goes on.
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -48,8 +49,23 @@ CONSISTENCY_STEPS = 100
 MIN_MASK = 0.5  # where made masks count as the animal when made views are compared with each other
 TRAINING_SAMPLES = 400  # in the mean picture
 SHOWN_MICE = 4
-Way = Callable[[Sample, Views, Views], Views]  # sample, photograph (1,), true views (6,) over white -> made views (6,)
 Figures = dict[str, dict[str, float]]  # of one mouse: way -> metric -> value
+Way = Callable[[Sample, Views, Views], Views]  # sample, photograph (1,), true views (6,) over white -> made views (6,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """A generator's way.
+
+    Attributes:
+        line: Of the chart: which generator and guidance.
+        steps: Of the sampler.
+        make: The views.
+    """
+
+    line: str
+    steps: int
+    make: Way
 
 
 def benchmark_multiview(
@@ -75,7 +91,7 @@ def benchmark_multiview(
     held_out = MouseDataset(dataset, "val", mice)
     _, perceptual = load_perceptual()
     generators = _generators(weights or (weights_path("generator"),), steps, guidance)
-    ways = {"true views": _true_views, **generators, **_baselines(training)}
+    ways = {"true views": _true_views, **{name: way.make for name, way in generators.items()}, **_baselines(training)}
     out.mkdir(parents=True, exist_ok=True)
     done = out / "mice.jsonl"
     found: list[Figures] = [json.loads(line) for line in done.read_text().splitlines()] if done.is_file() else []
@@ -110,7 +126,7 @@ def benchmark_multiview(
     with atomic_path(out / "multiview.md") as partial:
         partial.write_text(text)
     if len(steps) > 1:
-        write_charts(_charts(found, generators, steps), out / "steps.svg")
+        write_charts(_charts(found, generators), out / "steps.svg")
     print(text)
 
 
@@ -159,19 +175,17 @@ def _baselines(training: Path) -> dict[str, Way]:
     return {"body": body, "nearest view": the_photograph, "mean picture": mean_picture}
 
 
-def _generators(weights: Sequence[Path], steps: Sequence[int], guidance: Sequence[float]) -> dict[str, Way]:
-    ways: dict[str, Way] = {}
+def _generators(weights: Sequence[Path], steps: Sequence[int], guidance: Sequence[float]) -> dict[str, Generated]:
+    ways: dict[str, Generated] = {}
     for path in weights:
         model = load_generator(path)
-        name = path.parent.name if path.stem in ("best", "final") else "generator"
         for scale in guidance:
+            line = path.parent.name if path.stem in ("best", "final") else "generator"
+            line += f", guidance {scale:g}" if scale != 1 else ""
             for count in steps:
-                ways[_name(name, count, scale)] = _generated(model, count, scale)
+                name = f"{line}, {count} step{'s' * (count > 1)}"
+                ways[name] = Generated(line=line, steps=count, make=_generated(model, count, scale))
     return ways
-
-
-def _name(model: str, steps: int, guidance: float) -> str:
-    return f"{model}, {steps} step{'s' * (steps > 1)}" + (f", guidance {guidance:g}" if guidance != 1 else "")
 
 
 def _generated(model: Generator, steps: int, guidance: float) -> Way:
@@ -214,28 +228,29 @@ def _differences(found: Sequence[Figures], reference: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _charts(found: Sequence[Figures], generators: dict[str, Way], steps: Sequence[int]) -> list[Html]:
+def _charts(found: Sequence[Figures], generators: dict[str, Generated]) -> list[Html]:
     """Every metric over the number of steps, a line for each generator and guidance."""
+    ticks = tuple(dict.fromkeys(way.steps for way in generators.values()))
     charts = []
-    metrics = [name for name in next(iter(found[0].values())) if name != "seconds"]
-    for metric in metrics:
+    for metric in (name for name in next(iter(found[0].values())) if name != "seconds"):
         lines: dict[str, list[tuple[int, dict[str, float]]]] = {}
-        for way in generators:
-            model, _, rest = way.partition(", ")
-            count, _, guided = rest.partition(" step")
-            line = model + guided.lstrip("s")
-            lines.setdefault(line, []).append((int(count), interval(_values(found, way, metric))))
+        for name, way in generators.items():
+            lines.setdefault(way.line, []).append((way.steps, interval(_values(found, name, metric))))
         drawn = [
             Curve(
-                name=name,
+                name=line,
                 points=tuple((count, entry["mean"]) for count, entry in points),
                 low=tuple(entry["low"] for _, entry in points),
                 high=tuple(entry["high"] for _, entry in points),
             )
-            for name, points in lines.items()
+            for line, points in lines.items()
         ]
-        charts.append(curves(drawn, metric, x_label="steps", y_label=metric, x_ticks=tuple(steps), x_log=True))
+        charts.append(curves(drawn, metric, x_label="steps", y_label=_unit(metric), x_ticks=ticks, x_log=True))
     return charts
+
+
+def _unit(metric: str) -> str:
+    return "dB" if metric.startswith(("psnr", "consistency")) else ""
 
 
 if __name__ == "__main__":

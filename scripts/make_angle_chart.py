@@ -43,7 +43,7 @@ def make_angle_chart(runs: tuple[str, ...], out: Path, method: str = "polished")
             [by_angle(lines[name], name, metric) for name in ordered],
             metric,
             x_label="degrees from the given view",
-            y_label=f"{metric}, dB" if metric.startswith("psnr") else metric,
+            y_label="dB" if metric.startswith("psnr") else "",
             x_ticks=tuple(range(0, 181, 30)),
         )
         for metric in metrics

@@ -136,7 +136,7 @@ def curves(
         x_log: The axis has equal factors at equal distances.
     """
     spread = [v for line in lines for v in (*(y for _, y in line.points), *line.low, *line.high) if np.isfinite(v)]
-    xs = [x for line in lines for x, _ in line.points]
+    xs = [*x_ticks, *(x for line in lines for x, _ in line.points)]
     x_span, y_span = (min(xs), max(xs)), (min(spread), max(spread))
     along = np.log if x_log else float
     left, right, top, bottom = 44, CURVES_WIDTH - 110, 46, CURVES_HEIGHT - 34
