@@ -8,6 +8,7 @@ are those of the first run. Intervals are 95 % bootstrap intervals over samples.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import tyro
@@ -32,11 +33,22 @@ def make_angle_chart(runs: tuple[str, ...], out: Path, method: str = "polished")
         name, _, folder = run.partition("=")
         if not folder:
             raise InputError(f"expected NAME=FOLDER, found {run!r}")
-        summary = json.loads((Path(folder) / "metrics.json").read_text())
-        lines[name] = summary["methods"][method]
+        file = Path(folder) / "metrics.json"
+        if not file.is_file():
+            raise InputError(f"expected an evaluation with {file.name}, found none at {folder}")
+        summary = json.loads(file.read_text())
+        found = summary["methods"].get(method)
+        if found is None or not isinstance(found["by_angle"][0]["psnr_fg"], dict):
+            raise InputError(
+                f"{file}: expected {method} by angle with intervals, found another evaluation; run it again"
+            )
+        lines[name] = found
         for baseline in BASELINES:
             lines.setdefault(baseline.replace("_", " "), summary["methods"][baseline])
-        metrics = [metric for metric in summary["metrics"] if all(metric in entry for entry in lines.values())]
+    if not lines:
+        raise InputError("expected at least one run as NAME=FOLDER, found none")
+    metrics = [metric for metric in next(iter(lines.values())) if all(metric in entry for entry in lines.values())]
+    metrics.remove("by_angle")
     ordered = sorted(lines, key=lambda name: name.replace(" ", "_") in BASELINES)
     charts = [
         curves(
@@ -52,4 +64,7 @@ def make_angle_chart(runs: tuple[str, ...], out: Path, method: str = "polished")
 
 
 if __name__ == "__main__":
-    tyro.cli(make_angle_chart)
+    try:
+        tyro.cli(make_angle_chart)
+    except InputError as error:
+        sys.exit(f"make_angle_chart: error: {error}")

@@ -90,7 +90,7 @@ def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
         folder: Where they lie.
         names: As they were to be called in the end.
     """
-    stems = {Path(name).stem[:MAX_STEM] for name in names}
+    stems = {part[:MAX_STEM] for name in names for part in (name, Path(name).stem)}  # of folders, and of files
     for path in folder.glob(".*-*"):
         if path.name[1:].rpartition("-")[0] not in stems:
             continue

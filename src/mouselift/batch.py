@@ -1,9 +1,10 @@
 """Many pictures, one after the other: each to a result folder of its own, and one page with all of them."""
 
+import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from mouselift.data.recording.pictures import PICTURE_SUFFIXES
 from mouselift.errors import InputError
 from mouselift.export.batch_page import STRIPS, write_batch_page, write_strip
 from mouselift.export.result import SUMMARY_FILE, write_result
-from mouselift.models.bundled import Models
-from mouselift.reconstruct import ReconstructConfig, reconstruct
+from mouselift.models.bundled import Models, shipped_models
+from mouselift.models.generator import Generator
+from mouselift.reconstruct import ReconstructConfig, reconstruct, resolve_device
 
-logger = logging.getLogger(__name__)
 BATCH_FILE = "batch.json"
 SUFFIXES = PICTURE_SUFFIXES | {".webp"}
 
@@ -28,8 +29,8 @@ class Batch:
     """What came out.
 
     Attributes:
-        made: Names of pictures whose results are there, in their order.
-        left_out: Names of the others, and why.
+        made: Names of the pictures whose results are there, in their order.
+        left_out: Names of the others of this run, and why.
     """
 
     made: tuple[str, ...]
@@ -74,7 +75,7 @@ def reconstruct_all(
     """Reconstruct pictures; one that cannot be used does not stop the others.
 
     Results that are there already are left as they are, so a run that was cut off goes on. What could not be used
-    stands in `left_out.tsv` and is tried again by the next run. `index.html` shows all results.
+    stands in `left_out.tsv` and is tried again by the next run. `index.html` shows all results, of earlier runs too.
 
     Args:
         pictures: From `find_pictures`.
@@ -85,58 +86,96 @@ def reconstruct_all(
         progress: Show a bar.
 
     Raises:
-        InputError: `out` holds results that were made otherwise, or a mask has no picture.
+        InputError: `out` holds results of other settings, weights, pictures or masks; or a mask has no picture.
     """
-    config = config or ReconstructConfig()
+    config, models = config or ReconstructConfig(), models or shipped_models()
+    resolve_device(config.device)
     its_masks = {} if masks is None else find_pictures([masks])
     stray = [name for name in its_masks if name not in pictures]
     if stray:
         raise InputError(f"{masks}: expected masks named as the pictures, found {its_masks[stray[0]].name}")
-    _begin(out, config)
+    inputs = {name: _hash_of(path, its_masks.get(name)) for name, path in pictures.items()}
+    made_from = _begin(out, config, models, inputs)
     remove_leftovers(out, pictures)
-    left_out, summaries = read_left_out(out), {}
+    remove_leftovers(out / STRIPS, pictures)
+    left_out = {name: why for name, why in read_left_out(out).items() if name not in pictures}
+    failed: dict[str, str] = {}
     for name, path in tqdm(pictures.items(), desc="pictures", unit="picture", disable=None if progress else True):
-        left_out.pop(name, None)
+        if name in made_from:
+            continue
         try:
-            summaries[name] = _summary_of(out / name, path)
-            if summaries[name] is None:
-                result = reconstruct(path, mask=its_masks.get(name), config=config, models=models)
-                write_strip(result, out, name)
-                summaries[name] = write_result(result, out / name)
+            result = reconstruct(path, mask=its_masks.get(name), config=config, models=models)
         except InputError as error:
-            left_out[name] = str(error)
-        write_left_out(out, left_out)
-    made = {name: summary for name, summary in summaries.items() if summary is not None}
-    write_batch_page(out, made, left_out)
-    return Batch(made=tuple(made), left_out=left_out)
+            failed[name] = str(error)
+            continue
+        finally:
+            write_left_out(out, left_out | failed)
+        write_strip(result, out, name)
+        write_result(result, out / name)
+        made_from[name] = inputs[name]
+        _note(out, config, models, made_from)
+    summaries = {name: json.loads((out / name / SUMMARY_FILE).read_text()) for name in made_from}
+    write_batch_page(out, summaries, left_out | failed)
+    return Batch(made=tuple(name for name in pictures if name in made_from), left_out=failed)
 
 
-def _begin(out: Path, config: ReconstructConfig) -> None:
-    """Note how the results are made; refuse a folder whose results were made otherwise."""
-    settings = {key: value for key, value in asdict(config).items() if key != "device"}
-    file = out / BATCH_FILE
-    if file.is_file():
-        found = json.loads(file.read_text()).get("settings")
-        if found != settings:
-            raise InputError(f"{file}: expected the settings {settings}, found {found}; use another folder")
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"expected a new or empty output folder or one with {BATCH_FILE}, found other files in {out}")
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(file) as partial:
-        partial.write_text(json.dumps({"settings": settings}, indent=1))
-
-
-def _summary_of(folder: Path, picture: Path) -> dict[str, Any] | None:
-    """Of the result that is there already; None without one.
+def _begin(out: Path, config: ReconstructConfig, models: Models, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Hashes of what the results that are there were made from, by name.
 
     Raises:
-        InputError: It was made from another picture.
+        InputError: They were made otherwise, or the folder holds something else.
     """
-    file = folder / SUMMARY_FILE
+    file = out / BATCH_FILE
     if not file.is_file():
-        return None
-    summary = json.loads(file.read_text())
-    if summary["input"] != str(picture):
-        raise InputError(f"{file}: expected a result of {picture}, found one of {summary['input']}; use another folder")
-    return summary
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError(
+                f"expected a new or empty output folder or one with {BATCH_FILE}, found other files in {out}"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        _note(out, config, models, {})
+        return {}
+    record = json.loads(file.read_text())
+    there = {name: made for name, made in record["made_from"].items() if (out / name / SUMMARY_FILE).is_file()}
+    if not there:
+        _note(out, config, models, {})
+        return {}
+    expected = _settings(config, models)
+    if record["settings"] != expected:
+        differing = [key for key in expected if record["settings"].get(key) != expected[key]]
+        raise InputError(
+            f"{file}: expected results of the same {', '.join(differing)}, found others; use another folder"
+        )
+    changed = [name for name, made in there.items() if inputs.get(name, made) != made]
+    if changed:
+        raise InputError(
+            f"{out / changed[0]}: expected the result of this picture and mask, found that of others; use another "
+            "folder"
+        )
+    return there
+
+
+def _note(out: Path, config: ReconstructConfig, models: Models, made_from: Mapping[str, str]) -> None:
+    with atomic_path(out / BATCH_FILE) as partial:
+        partial.write_text(json.dumps({"settings": _settings(config, models), "made_from": made_from}, indent=1))
+
+
+def _settings(config: ReconstructConfig, models: Models) -> dict[str, Any]:
+    """All that a result depends on besides its picture, as JSON."""
+    settings = {key: value for key, value in asdict(config).items() if key != "device"}
+    return {**settings, "weights": _weights_hash(models)}
+
+
+@cache
+def _weights_hash(models: Models) -> str:
+    digest = hashlib.sha256()
+    generator = models.generator if isinstance(models.generator, Generator) else models.generator.parts.unet
+    for part in (models.gslrm, models.pose, generator):
+        for value in part.state_dict().values():
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hash_of(*files: Path | None) -> str:
+    """Of a picture and its mask."""
+    parts = [b"" if file is None else file.read_bytes() for file in files]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]

@@ -28,7 +28,7 @@ from mouselift.geometry.rigs import FACELIFT_FRONT_DEG, MOUSE_FOV_DEG, RIG_RADIU
 from mouselift.models.bundled import CONTEXT_BACKGROUND, SIZE_PX, Models, shipped_models
 from mouselift.models.gslrm import as_context
 from mouselift.models.multiview import MultiViewGenerator, as_multiview
-from mouselift.models.mvunet.pipeline import MAX_STEPS
+from mouselift.models.mvunet.pipeline import MAX_GUIDANCE, MAX_STEPS
 from mouselift.models.pose_estimator import camera_elevation_deg
 from mouselift.paint import paint_body
 from mouselift.refine import refine
@@ -72,6 +72,8 @@ class ReconstructConfig:
             raise InputError(f"expected the unseen sides from body or generator, found {self.unseen!r}")
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise InputError(f"expected 1 to {MAX_STEPS} steps, found {self.steps}")
+        if self.guidance is not None and not 0 <= self.guidance <= MAX_GUIDANCE:
+            raise InputError(f"expected a guidance of 0 to {MAX_GUIDANCE}, found {self.guidance}")
         if not 0 <= self.refine_steps <= 10_000:
             raise InputError(f"expected 0 to 10000 refinement steps, found {self.refine_steps}")
         if self.elevation_deg is not None and not -90 <= self.elevation_deg <= 90:
@@ -191,7 +193,7 @@ def reconstruct_sample(
         models = (models or shipped_models()).to(device)
     settings = {"sample": sample.sample_id, "input_views": input_views}
     if len(input_views) == 1:
-        views, fitted = _framed_view(sample.views[input_views]), None
+        views, fitted = _framed_view(sample.views[input_views], models, config), None
         if config.unseen == "body":
             with clock.stage("fit body"):
                 fitted = fit_body(views.to(device), models.pose, generator=_dice(config), up=_up_in(views))
@@ -208,11 +210,17 @@ def reconstruct_sample(
     )
 
 
-def _framed_view(view: Views) -> Views:
-    """A calibrated view (1,) as the networks know pictures: with the animal large in the middle."""
-    if not is_framed(view):
-        view = frame_view(view)
-    side = min(PICTURE_SIZE_PX, max(SIZE_PX, view.cameras.width))
+def _framed_view(view: Views, models: Models, config: ReconstructConfig) -> Views:
+    """A calibrated view (1,) as the networks know pictures: with the animal large in the middle.
+
+    A generator that takes one camera for granted gets the view as it is.
+    """
+    generator = as_multiview(models.generator, SIZE_PX)
+    generated = config.unseen == "generator"
+    if not is_framed(view) and not (generated and generator.input_deg is not None):
+        view = frame_view(view, min_px=1)
+    largest = max(PICTURE_SIZE_PX, generator.size_px) if generated else PICTURE_SIZE_PX
+    side = min(largest, max(SIZE_PX, view.cameras.width))
     return view if view.cameras.width == side else view.resized(side, side)
 
 
@@ -327,7 +335,11 @@ def _from_one_view(
     else:
         generator = as_multiview(models.generator, SIZE_PX)
         gaussians, context = _from_generator(view, generator, models, config, device, clock)
-        settings = {**settings, "steps": generator.default_steps if config.steps is None else config.steps}
+        settings = {
+            **settings,
+            "steps": generator.default_steps if config.steps is None else config.steps,
+            "guidance": generator.default_guidance if config.guidance is None else config.guidance,
+        }
     return Reconstruction(
         gaussians=gaussians,
         context=context,

@@ -6,7 +6,7 @@ fits that do not even show their own views are left out.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from mouselift.atomic import remove_leftovers
-from mouselift.data.framing import frame_view
+from mouselift.data.framing import MIN_SUBJECT_PX, frame_view, subject_px
 from mouselift.data.layout import (
     DATASET_FILE,
     SPLIT_FILES,
@@ -24,7 +24,7 @@ from mouselift.data.layout import (
     write_dataset,
     write_sample,
 )
-from mouselift.data.progress import fingerprint_of, is_finished, read_left_out, write_left_out
+from mouselift.data.progress import fingerprint_of, is_finished, write_left_out
 from mouselift.data.selection import RIG_PREFIX
 from mouselift.errors import InputError
 from mouselift.evaluate import WHITE, figures_of, rendered
@@ -33,9 +33,11 @@ from mouselift.export.dataset import write_contact_sheet
 from mouselift.geometry import Views
 from mouselift.geometry.rigs import MOUSE_FOV_DEG, MOUSE_RIG_ELEVATION_DEG, facing_azimuth_deg, orbit
 from mouselift.optimise import OptimiseConfig, optimise_sample
+from mouselift.reconstruct import resolve_device
 from mouselift.synth.scene import photograph
 
-MIN_SHOWN = 0.5  # a view that shows the animal has a mask that reaches this
+MIN_NUM_VIEWS = 6
+MAX_DB = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,14 @@ class SurroundConfig:
     """Of the fits."""
 
     def __post_init__(self) -> None:
-        if self.size_px < 16 or self.num_views < 1:
-            raise InputError(f"expected at least 16 px and one view, found {self.size_px} and {self.num_views}")
+        if self.size_px < MIN_SUBJECT_PX or self.num_views < MIN_NUM_VIEWS:
+            raise InputError(
+                f"expected at least {MIN_SUBJECT_PX} px and {MIN_NUM_VIEWS} views, which the generator learns to make, "
+                f"found {self.size_px} and {self.num_views}"
+            )
+        if not 0 <= self.enough_db <= MAX_DB:
+            raise InputError(f"expected enough_db of 0 to {MAX_DB}, found {self.enough_db}")
+        OptimiseConfig(steps=self.steps)  # refuses what it would refuse of every sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +82,7 @@ def surround(source: Path, out: Path, config: SurroundConfig | None = None, *, p
     A new sample has the rendered views, named `ring_0`, ..., and then the real ones, cut to the animal: to the
     generator's training they are free photographs. Splits and names stay. Samples that are there already are left as
     they are, so a run that was cut off goes on; those that cannot be used are listed in `left_out.tsv` with the reason,
-    and not tried again.
+    and tried again by the next run.
 
     Args:
         source: A dataset of calibrated views, as `mouselift prepare` makes it.
@@ -93,18 +101,34 @@ def surround(source: Path, out: Path, config: SurroundConfig | None = None, *, p
     names = [name for split in listed.values() for name in split]
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out, names)
-    fingerprint = fingerprint_of({"config": asdict(config), "source": _made_from(source)})
-    left_out, reached = read_left_out(out), []
+    device = resolve_device(config.device)
+    made_from = {key: value for key, value in asdict(config).items() if key != "device"}
+    fingerprint = fingerprint_of({"config": made_from, "source": _made_from(source)})
+    left_out: dict[str, str] = {}
+    reached: list[float] = []
     for name in tqdm(names, desc="surround", unit="sample", disable=None if progress else True):
-        if name in left_out:
-            continue
         if not is_finished(out / name, fingerprint, surrounded_from=name):
             try:
-                _write(read_sample(source / name), out / name, config, fingerprint)
+                sample = read_sample(source / name)
+                views, found_db = _surrounded(sample, replace(config, device=device))
             except InputError as error:
                 left_out[name] = str(error)
-                write_left_out(out, left_out)
                 continue
+            finally:
+                write_left_out(out, left_out)
+            write_sample(
+                out / name,
+                views,
+                sample_id=sample.sample_id,
+                frame_index=sample.frame_index,
+                scene_from_world=sample.scene_from_world,
+                extra={
+                    **sample.extra,
+                    "config_sha256": fingerprint,
+                    "surrounded_from": name,
+                    "fit_psnr_fg_db": round(found_db, 3),
+                },
+            )
         reached.append(float(read_sample(out / name, [0]).extra["fit_psnr_fg_db"]))
     used = {split: [name for name in its if name not in left_out] for split, its in listed.items()}
     if not used["train"]:
@@ -136,8 +160,8 @@ def _made_from(source: Path) -> dict[str, Any]:
     return {key: record[key] for key in FINGERPRINTS if key in record}
 
 
-def _write(sample: Sample, folder: Path, config: SurroundConfig, fingerprint: str) -> None:
-    """One sample's fit, its views from all sides, and the real ones beside them.
+def _surrounded(sample: Sample, config: SurroundConfig) -> tuple[Views, float]:
+    """Views from all sides, the real ones after them, and with how many dB the fit shows those.
 
     Raises:
         InputError: The views cannot be fitted, or the fit does not show them.
@@ -145,7 +169,7 @@ def _write(sample: Sample, folder: Path, config: SurroundConfig, fingerprint: st
     views = sample.views
     if any(name.startswith(RIG_PREFIX) for name in views.cameras.names):
         raise InputError(f"sample {sample.sample_id}: expected views of a recording, found views from all sides")
-    shown = [i for i, mask in enumerate(views.masks) if float(mask.max()) >= MIN_SHOWN]
+    shown = [i for i, mask in enumerate(views.masks) if subject_px(mask) >= MIN_SUBJECT_PX]
     fit = optimise_sample(sample, shown, config=OptimiseConfig(steps=config.steps, device=config.device))
     truth = fit.context.over(torch.tensor(WHITE))
     reached = float(figures_of(*rendered(fit.gaussians, truth), truth)["psnr_fg"].nanmean())
@@ -162,13 +186,5 @@ def _write(sample: Sample, folder: Path, config: SurroundConfig, fingerprint: st
         size_px=config.size_px,
         names=[f"{RIG_PREFIX}{k}" for k in range(config.num_views)],
     )
-    real = Views.cat([frame_view(views[[i]], size_px=config.size_px) for i in shown])
-    extra: dict[str, Any] = {**sample.extra, "config_sha256": fingerprint, "surrounded_from": folder.name}
-    write_sample(
-        folder,
-        Views.cat([photograph(fit.gaussians, ring), real]),
-        sample_id=sample.sample_id,
-        frame_index=sample.frame_index,
-        scene_from_world=sample.scene_from_world,
-        extra={**extra, "fit_psnr_fg_db": round(reached, 3)},
-    )
+    real = [frame_view(views[[i]], size_px=config.size_px) for i in shown]
+    return Views.cat([photograph(fit.gaussians, ring), *real]), reached

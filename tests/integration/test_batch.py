@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import run_command
 from models import random_models
 from PIL import Image
@@ -83,7 +84,7 @@ def test_other_settings_want_another_folder(tmp_path: Path, pictures: Path) -> N
     out, models, found = tmp_path / "out", random_models(), find_pictures([pictures / "b.png"])
     reconstruct_all(found, out, config=QUICK, models=models, progress=False)
     other = ReconstructConfig(refine_steps=2, elevation_deg=20.0)
-    with pytest.raises(InputError, match=r"batch\.json: expected the settings .*use another folder"):
+    with pytest.raises(InputError, match=r"batch\.json: expected results of the same refine_steps, found others"):
         reconstruct_all(found, out, config=other, models=models, progress=False)
 
 
@@ -123,3 +124,35 @@ def test_sources_that_cannot_be_meant(pictures: Path, names: list[str], message:
     (pictures / "b.jpg").write_bytes((pictures / "b.png").read_bytes())
     with pytest.raises(InputError, match=message):
         find_pictures([pictures / name for name in names])
+
+
+def test_other_weights_and_other_pictures_of_the_same_name_are_not_mixed(tmp_path: Path, pictures: Path) -> None:
+    out, models, found = tmp_path / "out", random_models(), find_pictures([pictures / "b.png"])
+    reconstruct_all(found, out, config=QUICK, models=models, progress=False)
+    other = random_models()
+    with torch.no_grad():
+        next(other.pose.parameters()).add_(1)
+    with pytest.raises(InputError, match="expected results of the same weights, found others"):
+        reconstruct_all(found, out, config=QUICK, models=other, progress=False)
+    Image.fromarray(np.full((80, 100, 3), 9, np.uint8)).save(pictures / "b.png")
+    with pytest.raises(InputError, match="expected the result of this picture and mask, found that of others"):
+        reconstruct_all(found, out, config=QUICK, models=models, progress=False)
+
+
+def test_a_later_run_on_other_pictures_keeps_earlier_results_on_the_page(tmp_path: Path, pictures: Path) -> None:
+    out, models = tmp_path / "out", random_models()
+    reconstruct_all(find_pictures([pictures]), out, config=QUICK, models=models, progress=False)
+    draw(tmp_path / "later.png")
+    done = reconstruct_all(find_pictures([tmp_path / "later.png"]), out, config=QUICK, models=models, progress=False)
+    assert (done.made, done.left_out) == (("later",), {})
+    page = (out / "index.html").read_text()
+    assert all(text in page for text in ("strips/b.png", "strips/later.png", "c: "))
+
+
+def test_settings_of_a_run_that_made_nothing_bind_nobody(tmp_path: Path, pictures: Path) -> None:
+    out, models = tmp_path / "out", random_models()
+    found = find_pictures([pictures / "c.png"])
+    assert reconstruct_all(found, out, config=QUICK, models=models, progress=False).left_out
+    draw(pictures / "c.png")
+    other = ReconstructConfig(refine_steps=2, elevation_deg=20.0)
+    assert reconstruct_all(found, out, config=other, models=models, progress=False).made == ("c",)

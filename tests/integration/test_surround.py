@@ -1,6 +1,7 @@
 """`mouselift surround`: views from all sides of a recording's samples, for the generator to learn from."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,28 @@ def test_a_dataset_without_validation_samples_will_do(recorded: Path, tmp_path: 
     write_dataset(alone, {"train": NAMES[:1], "val": []}, {})
     done = surround(alone, tmp_path / "out", QUICK, progress=False)
     assert (done.num_train, done.num_val) == (1, 0)
+
+
+def test_a_view_that_shows_a_sliver_does_not_cost_the_instant(recorded: Path, tmp_path: Path) -> None:
+    sample = read_sample(recorded / NAMES[0])
+    masks = sample.views.masks.clone()
+    masks[2] = 0
+    masks[2, :, 20:23, 20:30] = 1
+    root = tmp_path / "set"
+    views = Views(images=sample.views.images, masks=masks, cameras=sample.views.cameras)
+    write_sample(root / NAMES[0], views, sample_id="a", frame_index=0, scene_from_world=Similarity.identity())
+    write_dataset(root, {"train": NAMES[:1], "val": []}, {})
+    surround(root, tmp_path / "out", QUICK, progress=False)
+    assert read_sample(tmp_path / "out" / NAMES[0]).views.cameras.names[8:] == tuple("abdef")
+
+
+def test_what_failed_is_tried_again(recorded: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none to train on"):
+        surround(recorded, tmp_path / "out", replace(QUICK, enough_db=60.0), progress=False)
+    assert surround(recorded, tmp_path / "out", QUICK, progress=False).num_train == 2
+
+
+@pytest.mark.parametrize("changes", [{"steps": -1}, {"enough_db": float("nan")}, {"num_views": 2}, {"size_px": 4}])
+def test_settings_out_of_range_are_refused_before_any_work(changes: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        replace(QUICK, **changes)

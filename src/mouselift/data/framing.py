@@ -73,10 +73,18 @@ def frame_view(view: Views, *, fill: float = FILL, size_px: int | None = None, m
 
 def is_framed(view: Views) -> bool:
     """Whether a view (1,) shows the animal as a framed picture does: in the middle, and neither small nor cut off."""
-    left, top, side = subject_window(view.masks[0], FILL)
+    left, top, side = subject_window(view.masks[0], FILL, 1)
     width, height = view.cameras.width, view.cameras.height
     away = max(abs(left + side / 2 - width / 2), abs(top + side / 2 - height / 2)) / width
     return width == height and WELL_FILLED[0] <= FILL * side / width <= WELL_FILLED[1] and away <= MAX_OFF_CENTRE
+
+
+def subject_px(mask: Float[Tensor, "1 h w"]) -> int:
+    """Longer side of the animal's bounding box; 0 where the mask is empty."""
+    if not bool((mask > 0.5).any()):
+        return 0
+    left, top, right, bottom = bounding_box(mask[0] > 0.5)
+    return max(right - left, bottom - top)
 
 
 def subject_window(mask: Float[Tensor, "1 h w"], fill: float, min_px: int = MIN_SUBJECT_PX) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ class MultiViewGenerator(Protocol):
     """From one posed picture to the views of a rig, with exactly the cameras that were asked for."""
 
     default_steps: int
+    default_guidance: float
 
     @property
     def size_px(self) -> int:

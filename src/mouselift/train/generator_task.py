@@ -33,7 +33,7 @@ class Distillation:
     """Of the teacher; the student then needs none."""
 
     def __post_init__(self) -> None:
-        if self.student_steps < 2 or self.teacher_steps % self.student_steps:
+        if not 2 <= self.student_steps <= self.teacher_steps or self.teacher_steps % self.student_steps:
             raise ValueError(f"expected 2 or more student_steps that divide the {self.teacher_steps=}: {self}")
 
 
@@ -56,6 +56,13 @@ class GeneratorTaskConfig:
     distil: Distillation | None = None
     """Learn from another generator's steps instead of from clean views."""
 
+    def __post_init__(self) -> None:
+        for name in ("any_target_share", "pure_noise_share", "free_input_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"expected {name} in [0, 1], found {getattr(self, name)}")
+        if self.num_targets < 1:
+            raise ValueError(f"expected at least one of num_targets, found {self.num_targets}")
+
 
 class GeneratorTask:
     """One view to the six rig views around it."""
@@ -67,6 +74,8 @@ class GeneratorTask:
         self.config = task
         self.bf16 = bf16
         self.teacher = None if task.distil is None else load_generator(task.distil.teacher).requires_grad_(False)
+        if task.distil is not None and model.condition_dropout > 0:
+            raise InputError("expected a student without condition_dropout: its teacher always sees the picture")
         if task.distil is not None and self.teacher is not None:
             guidable = self.teacher.config.condition_dropout > 0
             if task.distil.guidance != 1 and not guidable:

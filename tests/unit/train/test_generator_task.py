@@ -133,3 +133,23 @@ def test_validation_takes_the_students_steps(samples: list[Sample], tmp_path: Pa
         its = make(config)
         its.validate(its.model, samples[:1])
     assert steps == [1, 4]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"any_target_share": 25.0},
+        {"free_input_share": -0.1},
+        {"num_targets": 0},
+        {"distil": {"teacher": "t", "teacher_steps": 0, "student_steps": 4}},
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict) -> None:
+    with pytest.raises(InputError, match="expected"):
+        from_dict(GeneratorTaskConfig, values, "the configuration")
+
+
+def test_a_student_without_pictures_has_no_teacher(tmp_path: Path) -> None:
+    distil = Distillation(teacher=weights(tmp_path / "teacher.safetensors"))
+    with pytest.raises(InputError, match="student without condition_dropout"):
+        make(GeneratorTaskConfig(distil=distil), condition_dropout=0.1)
