@@ -15,7 +15,6 @@ intervals, and differences from the first generator's first way, mouse by mouse.
 once: a run that was interrupted goes on.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from mice_log import MiceLog, hash_of
 from tqdm import tqdm
 
 from mouselift.atomic import atomic_path
@@ -91,14 +91,13 @@ def benchmark_multiview(
     """
     held_out = MouseDataset(dataset, "val", mice)
     _, perceptual = load_perceptual()
-    generators = _generators(weights or (weights_path("generator"),), steps, guidance)
+    weights = weights or (weights_path("generator"),)
+    generators = _generators(weights, steps, guidance)
     ways = {"true views": _true_views, **{name: way.make for name, way in generators.items()}, **_baselines(training)}
-    out.mkdir(parents=True, exist_ok=True)
-    done = out / "mice.jsonl"
-    found: list[Figures] = [json.loads(line) for line in done.read_text().splitlines()] if done.is_file() else []
-    if found and list(found[0]) != list(ways):
-        raise SystemExit(f"{done}: expected the ways {', '.join(ways)}, found others; choose another folder")
-    rows = []
+    body = {name: hash_of(weights_path(name)) for name in ("pose", "gslrm")}
+    used = {"weights": [hash_of(path) for path in weights], **body, "dataset": hash_of(dataset)}
+    log = MiceLog(out / "mice.jsonl", {**used, "training": hash_of(training), "ways": list(ways)}, len(held_out))
+    found, rows = log.found, []
     for number in tqdm(range(len(held_out)), unit="mouse"):
         if number < len(found) and number >= SHOWN_MICE:
             continue
@@ -119,9 +118,7 @@ def benchmark_multiview(
         if number < SHOWN_MICE:
             rows.append(row)
         if number >= len(found):
-            found.append(figures)
-            with done.open("a") as file:
-                file.write(json.dumps(figures) + "\n")
+            log.add(figures)
     contact_sheet(rows, out / "multiview.png")
     text = _table(found) + "\n" + _differences(found, next(iter(generators)))
     with atomic_path(out / "multiview.md") as partial:
@@ -185,6 +182,8 @@ def _generators(weights: Sequence[Path], steps: Sequence[int], guidance: Sequenc
             line += f", guidance {scale:g}" if scale != 1 else ""
             for count in steps:
                 name = f"{line}, {count} step{'s' * (count > 1)}"
+                if name in ways:
+                    raise SystemExit(f"{path}: expected weights in folders of different names, found two of {line}")
                 ways[name] = Generated(line=line, steps=count, make=_generated(model, count, scale))
     return ways
 

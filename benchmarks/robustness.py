@@ -7,12 +7,12 @@ by the generator; all other views are compared. Means over mice, and the mean di
 its 95 % bootstrap interval, mouse by mouse. Simulated mice, simulated defects: real pictures have several at once.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import tyro
+from mice_log import MiceLog, hash_of
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -26,7 +26,7 @@ from mouselift.evaluate import figures_of, rendered
 from mouselift.evaluate.figures import interval
 from mouselift.export.picture import contact_sheet
 from mouselift.geometry import Views
-from mouselift.models.bundled import shipped_models
+from mouselift.models.bundled import WEIGHT_FILES, shipped_models, weights_path
 from mouselift.reconstruct import ReconstructConfig, reconstruct_sample
 
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # Rec. 601
@@ -106,10 +106,9 @@ def benchmark_robustness(dataset: Path, out: Path, mice: int = 16) -> None:
         mice: Only the first ones.
     """
     held_out = MouseDataset(dataset, "val", mice)
-    out.mkdir(parents=True, exist_ok=True)
-    done = out / "mice.jsonl"
-    found = [json.loads(line) for line in done.read_text().splitlines()] if done.is_file() else []
-    rows = []
+    used = {name: hash_of(weights_path(name)) for name in WEIGHT_FILES}
+    log = MiceLog(out / "mice.jsonl", {**used, "dataset": hash_of(dataset), "defects": list(DEFECTS)}, len(held_out))
+    found, rows = log.found, []
     for number in tqdm(range(len(held_out)), unit="mouse"):
         if number < len(found) and number >= SHOWN_MICE:
             continue
@@ -117,9 +116,7 @@ def benchmark_robustness(dataset: Path, out: Path, mice: int = 16) -> None:
         if number < SHOWN_MICE:
             rows += row
         if number >= len(found):
-            found.append(figures)
-            with done.open("a") as file:
-                file.write(json.dumps(figures) + "\n")
+            log.add(figures)
     contact_sheet(rows, out / "robustness.png")
     text = _table(found)
     with atomic_path(out / "robustness.md") as partial:

@@ -156,3 +156,14 @@ def test_settings_of_a_run_that_made_nothing_bind_nobody(tmp_path: Path, picture
     draw(pictures / "c.png")
     other = ReconstructConfig(refine_steps=2, elevation_deg=20.0)
     assert reconstruct_all(found, out, config=other, models=models, progress=False).made == ("c",)
+
+
+def test_what_a_killed_run_left_goes(tmp_path: Path, pictures: Path) -> None:
+    out = tmp_path / "out"
+    draw(pictures / "cam.1.png")
+    found = find_pictures([pictures / "cam.1.png"])
+    reconstruct_all(found, out, config=QUICK, models=random_models(), progress=False)
+    (out / ".cam.1-abcd1234").mkdir()
+    (out / "strips" / ".cam.1-abcd1234.png").write_bytes(b"half")
+    reconstruct_all(found, out, config=QUICK, models=random_models(), progress=False)
+    assert not [path for path in out.rglob(".*")]
