@@ -121,10 +121,14 @@ def test_permission_denied(
 
 
 def in_a_process(recording: Path, out: Path, before: str) -> subprocess.CompletedProcess[str]:
-    """`mouselift prepare` in a process of its own that first runs some Python."""
+    """`mouselift prepare` in a process of its own that first runs some Python.
+
+    It writes no bytecode: Python 3.11 keeps what a full disk left of it, which no later process could import.
+    """
     code = f"{before}\nfrom mouselift.cli import main\nmain()"
     arguments = ["prepare", str(recording), "-o", str(out), *SETTINGS]
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-B", "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_a_disk_that_is_full(sound: Path, sound_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
