@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from mouselift.export.batch_page import STRIPS, write_batch_page, write_strip
 from mouselift.export.result import SUMMARY_FILE, write_result
 from mouselift.models.bundled import Models, shipped_models
 from mouselift.models.generator import Generator
-from mouselift.reconstruct import ReconstructConfig, reconstruct, resolve_device
+from mouselift.reconstruct import ReconstructConfig, reconstruct
+from mouselift.runtime import resolve_device
 
 BATCH_FILE = "batch.json"
 SUFFIXES = PICTURE_SUFFIXES | {".webp"}
@@ -95,7 +95,8 @@ def reconstruct_all(
     if stray:
         raise InputError(f"{masks}: expected masks named as the pictures, found {its_masks[stray[0]].name}")
     inputs = {name: _hash_of(path, its_masks.get(name)) for name, path in pictures.items()}
-    made_from = _begin(out, config, models, inputs)
+    settings = _settings(config, models)
+    made_from = _begin(out, settings, inputs)
     remove_leftovers(out, pictures)
     remove_leftovers(out / STRIPS, pictures)
     left_out = {name: why for name, why in read_left_out(out).items() if name not in pictures}
@@ -113,13 +114,13 @@ def reconstruct_all(
         write_strip(result, out, name)
         write_result(result, out / name)
         made_from[name] = inputs[name]
-        _note(out, config, models, made_from)
+        _note(out, settings, made_from)
     summaries = {name: json.loads((out / name / SUMMARY_FILE).read_text()) for name in made_from}
     write_batch_page(out, summaries, left_out | failed)
     return Batch(made=tuple(name for name in pictures if name in made_from), left_out=failed)
 
 
-def _begin(out: Path, config: ReconstructConfig, models: Models, inputs: Mapping[str, str]) -> dict[str, str]:
+def _begin(out: Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
     """Hashes of what the results that are there were made from, by name.
 
     Raises:
@@ -132,16 +133,15 @@ def _begin(out: Path, config: ReconstructConfig, models: Models, inputs: Mapping
                 f"expected a new or empty output folder or one with {BATCH_FILE}, found other files in {out}"
             )
         out.mkdir(parents=True, exist_ok=True)
-        _note(out, config, models, {})
+        _note(out, settings, {})
         return {}
     record = json.loads(file.read_text())
     there = {name: made for name, made in record["made_from"].items() if (out / name / SUMMARY_FILE).is_file()}
     if not there:
-        _note(out, config, models, {})
+        _note(out, settings, {})
         return {}
-    expected = _settings(config, models)
-    if record["settings"] != expected:
-        differing = [key for key in expected if record["settings"].get(key) != expected[key]]
+    if record["settings"] != settings:
+        differing = [key for key in settings if record["settings"].get(key) != settings[key]]
         raise InputError(
             f"{file}: expected results of the same {', '.join(differing)}, found others; use another folder"
         )
@@ -154,9 +154,9 @@ def _begin(out: Path, config: ReconstructConfig, models: Models, inputs: Mapping
     return there
 
 
-def _note(out: Path, config: ReconstructConfig, models: Models, made_from: Mapping[str, str]) -> None:
+def _note(out: Path, settings: Mapping[str, Any], made_from: Mapping[str, str]) -> None:
     with atomic_path(out / BATCH_FILE) as partial:
-        partial.write_text(json.dumps({"settings": _settings(config, models), "made_from": made_from}, indent=1))
+        partial.write_text(json.dumps({"settings": settings, "made_from": made_from}, indent=1))
 
 
 def _settings(config: ReconstructConfig, models: Models) -> dict[str, Any]:
@@ -165,8 +165,8 @@ def _settings(config: ReconstructConfig, models: Models) -> dict[str, Any]:
     return {**settings, "weights": _weights_hash(models)}
 
 
-@cache
 def _weights_hash(models: Models) -> str:
+    """Of all weights; of latent diffusion those of its UNet, which the others belong to."""
     digest = hashlib.sha256()
     generator = models.generator if isinstance(models.generator, Generator) else models.generator.parts.unet
     for part in (models.gslrm, models.pose, generator):

@@ -17,14 +17,13 @@ from mouselift.models.bundled import Models
 from mouselift.reconstruct import (
     BOX,
     MIN_OPACITY,
-    Clock,
     ReconstructConfig,
     Reconstruction,
     calibrated_views,
     reconstruct_sample,
-    resolve_device,
 )
 from mouselift.refine import Objective, around_subject, refine, shares_px
+from mouselift.runtime import Clock, resolve_device
 
 MIN_VIEWS = 2
 # Starting from a hull of fewer and wider Gaussians leaves fewer holes that only other cameras see.

@@ -2,10 +2,8 @@
 
 import logging
 import math
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +30,7 @@ from mouselift.models.mvunet.pipeline import MAX_GUIDANCE, MAX_STEPS
 from mouselift.models.pose_estimator import camera_elevation_deg
 from mouselift.paint import paint_body
 from mouselift.refine import refine
+from mouselift.runtime import Clock, resolve_device
 from mouselift.synth.scene import SCENE_PER_MM, photograph
 
 logger = logging.getLogger(__name__)
@@ -106,20 +105,6 @@ class Reconstruction:
     picture: Picture | None = None
     scene_from_world: Similarity | None = None
     keypoints_scene: Float[Tensor, "22 3"] | None = None
-
-
-@dataclass
-class Clock:
-    """Seconds of each stage, in order."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
 
 
 def reconstruct(
@@ -239,17 +224,6 @@ def calibrated_views(sample: Sample, chosen: list[int]) -> Views:
         raise InputError(f"sample {sample.sample_id}: expected the animal in every input view, found none in {empty}")
     size = min(CALIBRATED_SIZE_PX, views.cameras.width)
     return views.resized(size, size)
-
-
-def resolve_device(name: str) -> str:
-    """Turn "auto" into "cuda" or "cpu"; refuse a GPU that is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"expected an NVIDIA GPU for --device {name}, found none that torch can use")
-    if name != "cpu" and not name.startswith("cuda"):
-        raise InputError(f"expected the device auto, cpu or cuda, found {name!r}")
-    return name
 
 
 def _framed(

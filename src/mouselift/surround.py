@@ -33,7 +33,7 @@ from mouselift.export.dataset import write_contact_sheet
 from mouselift.geometry import Views
 from mouselift.geometry.rigs import MOUSE_FOV_DEG, MOUSE_RIG_ELEVATION_DEG, facing_azimuth_deg, orbit
 from mouselift.optimise import OptimiseConfig, optimise_sample
-from mouselift.reconstruct import resolve_device
+from mouselift.runtime import resolve_device
 from mouselift.synth.scene import photograph
 
 MIN_NUM_VIEWS = 6
